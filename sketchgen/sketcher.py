@@ -1,0 +1,55 @@
+"""Sketchers: masked crops in, strokes out. The protocol, its settings, and the way to build one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sketchgen.crop import Crop
+
+SketcherName = Literal["pix2pix", "photo-sketching"]
+
+
+class Sketcher(Protocol):
+    """Draws instances, many at once."""
+
+    style: str
+    """Written into the shards, e.g. "pix2pix"."""
+
+    def sketch(self, crops: Sequence[Crop]) -> list[NDArray[np.uint8]]:
+        """Strokes of each crop, in order: [h, w] uint8 like the crop, dark on white (255).
+
+        The result of a crop does not depend on what else is in the call (to float tolerance).
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class SketcherConfig:
+    """Which sketcher, and its settings."""
+
+    name: SketcherName = "pix2pix"
+    """pix2pix (ours, shipped), photo-sketching (the paper's; bring its weights)."""
+    checkpoint: str = ""
+    """Weights: a local path; empty = the shipped ones (pix2pix only)."""
+    batch: int = 16
+    """Crops a forward pass: bounds the memory."""
+    device: str = "auto"
+    """auto (cuda if there is one), cpu, cuda, cuda:1, ..."""
+
+
+def build_sketcher(config: SketcherConfig) -> Sketcher:
+    """The sketcher that `config` names; raises FileNotFoundError with the remedy without weights."""
+    match config.name:
+        case "pix2pix":
+            from sketchgen.sketchers.pix2pix import Pix2PixSketcher
+
+            return Pix2PixSketcher(config)
+        case "photo-sketching":
+            from sketchgen.sketchers.photo_sketching import PhotoSketcher
+
+            return PhotoSketcher(config)

@@ -23,10 +23,11 @@ class Crop:
     mask: NDArray[np.bool_]
 
 
-def cut(image: NDArray[np.uint8], mask: Mask, side: int) -> Crop:
+def cut(image: NDArray[np.uint8], mask: Mask, side: int, margin: int = 8) -> Crop:
     """Cut the masked instance out of an RGB image; the longer side of the crop becomes `side` pixels.
 
-    image: [H, W, 3] uint8. Raises ValueError for an empty mask.
+    image: [H, W, 3] uint8. margin: white pixels on all four sides, within `side`, so that an outline
+    has room to close. Raises ValueError for an empty mask.
     """
     if mask.area == 0:
         raise ValueError("cannot cut an instance whose mask is empty")
@@ -36,14 +37,15 @@ def cut(image: NDArray[np.uint8], mask: Mask, side: int) -> Crop:
     bits = mask.bits[top:bottom, left:right]
     pixels = image[mask.y + top : mask.y + bottom, mask.x + left : mask.x + right]
     height, width = bits.shape
-    scale = side / max(height, width)
+    scale = (side - 2 * margin) / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    shrink = scale < 1
-    rgb = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA if shrink else cv2.INTER_CUBIC)
-    soft = cv2.resize(
-        bits.astype(np.float32), size, interpolation=cv2.INTER_AREA if shrink else cv2.INTER_CUBIC
-    )
-    if not shrink:  # an enlarged mask shows its pixels as stairs: round them off
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    rgb = cv2.resize(pixels, size, interpolation=how)
+    soft = cv2.resize(bits.astype(np.float32), size, interpolation=how)
+    white, outside = (255, 255, 255), 0.0
+    rgb = cv2.copyMakeBorder(rgb, margin, margin, margin, margin, cv2.BORDER_CONSTANT, value=white)
+    soft = cv2.copyMakeBorder(soft, margin, margin, margin, margin, cv2.BORDER_CONSTANT, value=outside)
+    if scale > 1:  # an enlarged mask shows its pixels as stairs: round them off
         soft = cv2.GaussianBlur(soft, (0, 0), 0.5 * scale)
     inside = soft > 0.5
     if not inside.any():  # a mask thinner than a target pixel

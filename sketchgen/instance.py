@@ -43,3 +43,15 @@ class Mask:
     def area(self) -> int:
         """Number of true pixels."""
         return int(np.count_nonzero(self.bits))
+
+
+def crop_to_content(bits: NDArray[np.bool_], x: int = 0, y: int = 0, score: float = -1.0) -> Mask:
+    """The mask of `bits` [h, w], whose corner is pixel (x, y) of the image, cut to its true pixels.
+
+    The result owns its memory, so a large array that it was cut from can go. No true pixel: area 0.
+    """
+    rows, cols = np.flatnonzero(bits.any(axis=1)), np.flatnonzero(bits.any(axis=0))
+    if len(rows) == 0:
+        return Mask(x, y, np.zeros((0, 0), np.bool_), score)
+    top, left = int(rows[0]), int(cols[0])
+    return Mask(x + left, y + top, bits[top : rows[-1] + 1, left : cols[-1] + 1].copy(), score)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sketchgen.instance import Instance, Mask
+from sketchgen.weights import weights_identity
 
 SegmenterName = Literal["boxseg", "sam2", "sam2-hf", "grabcut", "annotation"]
 
@@ -58,13 +59,13 @@ def build_segmenter(config: SegmenterConfig) -> Segmenter:
 
             return BoxSegmenter(config)
         case "sam2":
-            from sketchgen.segmenters.sam2_native import Sam2Segmenter
+            from sketchgen.segmenters.sam2_native import Sam2Segmenter, load_sam2
 
-            return Sam2Segmenter(config)
+            return Sam2Segmenter(load_sam2(config), config.batch)
         case "sam2-hf":
-            from sketchgen.segmenters.sam2_hf import Sam2HfSegmenter
+            from sketchgen.segmenters.sam2_hf import Sam2HfSegmenter, load_sam2_hf
 
-            return Sam2HfSegmenter(config)
+            return Sam2HfSegmenter(load_sam2_hf(config), config.batch)
         case "grabcut":
             from sketchgen.segmenters.grabcut import GrabCutSegmenter
 
@@ -73,3 +74,10 @@ def build_segmenter(config: SegmenterConfig) -> Segmenter:
             from sketchgen.segmenters.annotation import AnnotationSegmenter
 
             return AnnotationSegmenter()
+
+
+def segmenter_weights(config: SegmenterConfig) -> str:
+    """What identifies the weights in the settings of a run: a hash of the file, or the hub id."""
+    if config.name in ("grabcut", "annotation"):
+        return ""
+    return weights_identity(config.checkpoint, "boxseg" if config.name == "boxseg" else "")

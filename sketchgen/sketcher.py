@@ -10,15 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sketchgen.crop import Crop
+from sketchgen.weights import weights_identity
 
-SketcherName = Literal["pix2pix", "photo-sketching"]
+SketcherName = Literal["pix2pix", "photo-sketching", "none"]
 
 
 class Sketcher(Protocol):
     """Draws instances, many at once."""
 
     style: str
-    """Written into the shards, e.g. "pix2pix"."""
+    """Written into the shards, e.g. "pix2pix"; "" where it draws nothing."""
+    generator: str
+    """Which weights drew it, e.g. "pix2pix-1f0c93ab" (start of the sha256 of the weights)."""
 
     def sketch(self, crops: Sequence[Crop]) -> list[NDArray[np.uint8]]:
         """Strokes of each crop, in order: [h, w] uint8 like the crop, dark on white (255).
@@ -33,7 +36,7 @@ class SketcherConfig:
     """Which sketcher, and its settings."""
 
     name: SketcherName = "pix2pix"
-    """pix2pix (ours, shipped), photo-sketching (the paper's; bring its weights)."""
+    """pix2pix (ours, shipped), photo-sketching (the paper's; bring its weights), none (edges only)."""
     checkpoint: str = ""
     """Weights: a local path; empty = the shipped ones (pix2pix only)."""
     batch: int = 16
@@ -53,3 +56,12 @@ def build_sketcher(config: SketcherConfig) -> Sketcher:
             from sketchgen.sketchers.photo_sketching import PhotoSketcher
 
             return PhotoSketcher(config)
+        case "none":
+            from sketchgen.sketchers.blank import BlankSketcher
+
+            return BlankSketcher()
+
+
+def sketcher_weights(config: SketcherConfig) -> str:
+    """What identifies the weights in the settings of a run: a hash of the file."""
+    return weights_identity(config.checkpoint, "pix2pix" if config.name == "pix2pix" else "")

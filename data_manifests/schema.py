@@ -1,0 +1,247 @@
+"""The shapes that everything else agrees on: the shard contract, source manifests and mixtures.
+
+The shard contract is what sketchgen writes and sketchlm reads; neither imports the other. A sample is
+one image and everything asked about it, three files of a tar:
+
+    {key}.jpg           the photo
+    {key}.sketches.png  its sketches, grayscale, stacked top to bottom, each STRIP_SIDE x STRIP_SIDE
+    {key}.json          a `Sample`
+
+No field is ever null or missing: unknown is a typed sentinel (-1, "", size [0, 0]), so that readers
+which infer types from the first samples stay right. Field names are an interface.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+Manifest = TypeVar("Manifest", bound=BaseModel)
+
+SCHEMA_VERSION: Final = 1
+STRIP_SIDE = 256
+"""Side of one sketch in the strip, pixels."""
+MAX_ROWS = 32
+"""Sketches a sample at most; an image with more objects becomes several samples."""
+
+Box = Annotated[list[float], Field(min_length=4, max_length=4)]
+"""Absolute xyxy pixels of the stored image."""
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, populate_by_name=True
+    )
+
+
+class Image(_Record):
+    """The photo as stored (width and height in pixels)."""
+
+    source: str
+    id: str
+    width: Annotated[int, Field(gt=0)]
+    height: Annotated[int, Field(gt=0)]
+    license: str
+
+
+class Rle(_Record):
+    """Compressed COCO RLE; size is [height, width], [0, 0] with counts "" where no mask is known."""
+
+    size: Annotated[list[int], Field(min_length=2, max_length=2)]
+    counts: str
+
+
+class Object(_Record):
+    """One annotated object of the image, with or without a sketch.
+
+    status: `written` (it has a sketch), `rejected` (a check refused it), `dropped` (the plan left it
+    out), `crowd` (the box holds many: leave it out of counts).
+    """
+
+    object_id: str
+    category: str
+    box: Box
+    mask: Rle
+    status: Literal["written", "rejected", "dropped", "crowd"]
+
+
+class Sketch(_Record):
+    """One row of the strip. `object_id` is "" where the drawing shows no object of this image."""
+
+    row: Annotated[int, Field(ge=0, lt=MAX_ROWS)]
+    sketch_id: str
+    category: str
+    source: str
+    style: str
+    object_id: str
+    generator: str
+
+
+class Query(_Record):
+    """One question. `row` -1: no sketch; `count` -1 and `match` -1: not asked."""
+
+    query_id: str
+    task: Literal["describe", "bbox", "count", "vqa", "sbir"]
+    row: Annotated[int, Field(ge=-1, lt=MAX_ROWS)]
+    category: str
+    boxes: list[Box]
+    count: Annotated[int, Field(ge=-1)]
+    question: str
+    answers: Annotated[list[str], Field(min_length=1)]
+    match: Literal[-1, 0, 1]
+    answer_source: str
+
+
+class Sample(_Record):
+    """What `{key}.json` holds."""
+
+    schema_: Annotated[Literal[1], Field(alias="schema")]
+    image: Image
+    objects: list[Object]
+    sketches: list[Sketch]
+    queries: list[Query]
+
+    @model_validator(mode="after")
+    def _agree(self) -> Sample:
+        size = (self.image.width, self.image.height)
+        ids = [o.object_id for o in self.objects]
+        if len(ids) != len(set(ids)):
+            raise ValueError("two objects share an object_id")
+        for where, box in [(f"object {o.object_id!r}", o.box) for o in self.objects] + [
+            (f"query {q.query_id!r}", b) for q in self.queries for b in q.boxes
+        ]:
+            _check_box(where, box, size)
+        for o in self.objects:
+            if o.mask.size != [0, 0] and o.mask.size != [size[1], size[0]]:
+                raise ValueError(f"mask of {o.object_id!r} has size {o.mask.size}, image is {size} (w, h)")
+        if [s.row for s in self.sketches] != list(range(len(self.sketches))):
+            raise ValueError(f"sketch rows are {[s.row for s in self.sketches]}, must be 0, 1, 2, ...")
+        for s in self.sketches:
+            if s.object_id and s.object_id not in ids:
+                raise ValueError(f"sketch {s.sketch_id!r} shows object {s.object_id!r}, which is not listed")
+        for q in self.queries:
+            if q.row >= len(self.sketches):
+                raise ValueError(f"query {q.query_id!r} asks row {q.row} of {len(self.sketches)} sketches")
+            _check_task(q)
+        return self
+
+
+def _check_box(where: str, box: list[float], size: tuple[int, int]) -> None:
+    x1, y1, x2, y2 = box
+    if not (0 <= x1 < x2 <= size[0] and 0 <= y1 < y2 <= size[1]):
+        raise ValueError(f"box {box} of {where} is not inside the image {size} (w, h) as x1 < x2, y1 < y2")
+
+
+def _check_task(query: Query) -> None:
+    lacks = {
+        "describe": not any(query.answers) and not query.boxes,
+        "bbox": not query.boxes,
+        "count": query.count < 0,
+        "vqa": not query.question or not query.answers[0],
+        "sbir": query.match < 0,
+    }
+    if lacks[query.task]:
+        raise ValueError(f"{query.task} query {query.query_id!r} has no answer: {query.model_dump()}")
+
+
+def validate(sample: dict[str, Any] | str | bytes, strip_height: int = -1) -> Sample:
+    """Check one sample against the contract and return it typed.
+
+    sample: the decoded json, or its text. strip_height: height of `{key}.sketches.png` in pixels, when
+    it is at hand (a strip holds at least one row, blank where the sample has no sketch).
+    Raises ValueError that names the field, the value seen, and what it must be.
+    """
+    try:
+        text = sample if isinstance(sample, str | bytes) else json.dumps(sample, allow_nan=True)
+        checked = Sample.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "sample"
+        raise ValueError(f"shard contract: {where}: {first['msg']} (seen: {first['input']!r:.200})") from None
+    except TypeError as error:
+        raise ValueError(f"shard contract: not JSON: {error}") from None
+    expected = STRIP_SIDE * max(1, len(checked.sketches))
+    if strip_height not in (-1, expected):
+        raise ValueError(
+            f"shard contract: strip is {strip_height} px high, "
+            f"{len(checked.sketches)} sketches need {expected}"
+        )
+    return checked
+
+
+class Completion(_Record):
+    """`NNNNNN.json`, written last: a shard without it is not done."""
+
+    schema_: Annotated[Literal[1], Field(alias="schema")]
+    shard: Annotated[int, Field(ge=0)]
+    images: Annotated[int, Field(ge=0)]
+    samples: Annotated[int, Field(ge=0)]
+    written: Annotated[int, Field(ge=0)]
+    rejected: Annotated[int, Field(ge=0)]
+    tar_bytes: Annotated[int, Field(ge=0)]
+    tar_sha256: str
+    ledger_sha256: str
+    fingerprint: str
+    """Of the settings that decide the bytes (see sketchgen.output)."""
+
+
+class Source(_Record):
+    """Manifest of a public dataset: what it is, how it is read, how to get it."""
+
+    name: str
+    title: str
+    description: str
+    kind: Literal["coco"]
+    annotations: str
+    """File name, relative to the manifest for packaged sources, else to the user's folder."""
+    images: str
+    """Folder of the images, or `packaged`: each image names the installed package that it lies in."""
+    license: str
+    homepage: str
+    obtain: str = ""
+    """How to get the data, for a person."""
+    expected: dict[str, int] = {}
+
+
+class Part(_Record):
+    """One source of a mixture, and its share."""
+
+    shards: str
+    weight: Annotated[float, Field(gt=0, le=1)]
+
+
+class Mixture(_Record):
+    """Shards and the share of each in training; weights sum to one."""
+
+    name: str
+    parts: Annotated[list[Part], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _sum(self) -> Mixture:
+        total = sum(part.weight for part in self.parts)
+        if abs(total - 1) > 1e-6:
+            raise ValueError(f"weights of mixture {self.name!r} sum to {total:.6f}, must be 1")
+        return self
+
+
+def load_manifest(path: Path, kind: type[Manifest]) -> Manifest:
+    """Read a YAML manifest as `kind` (Source or Mixture); ValueError names the file and the field."""
+    try:
+        return kind.model_validate(yaml.safe_load(path.read_text()))
+    except ValidationError as error:
+        raise ValueError(f"{path}: {error}") from None
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is not YAML: {error}") from None
+
+
+def source_manifest(name: str) -> tuple[Source, Path]:
+    """The manifest of a source that comes with the package, and the file it was read from."""
+    path = Path(__file__).parent / "sources" / f"{name}.yaml"
+    if not path.is_file():
+        known = sorted(p.stem for p in path.parent.glob("*.yaml"))
+        raise ValueError(f"no source is called {name!r}; known are {known}")
+    return load_manifest(path, Source), path

@@ -1,0 +1,48 @@
+"""`make sketches`: recipes of sketchgen, each a complete config, and their command line."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+
+import tyro
+from rich.console import Console
+
+from sketchgen.run import RunConfig, run
+from sketchgen.source import SourceConfig
+
+
+def sample() -> RunConfig:
+    """Real photos that come inside packages; the embedded default."""
+    return RunConfig(source=SourceConfig(name="sample"), images_per_shard=4, out="out/sketches/sample")
+
+
+def coco() -> RunConfig:
+    """Any folder in COCO form: --source.annotations FILE --source.images DIR."""
+    return replace(sample(), source=SourceConfig(name="coco"), images_per_shard=32, out="out/sketches/coco")
+
+
+RECIPES = {recipe.__name__: recipe for recipe in (sample, coco)}
+
+
+def main() -> None:
+    """Parse the recipe's name and its overrides, run it, and exit with 1 if anything failed."""
+    config = tyro.extras.overridable_config_cli(
+        {name: (recipe.__doc__ or "", recipe()) for name, recipe in RECIPES.items()},
+        prog="python -m pipelines.sketches",
+        description="Turn photos with boxes into instance sketches.",
+    )
+    console = Console(highlight=False)
+    try:
+        failed = run(config, console)
+    except (ValueError, FileNotFoundError) as error:
+        console.print(f"[red]error:[/] {error}", soft_wrap=True, markup=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        console.print("stopped; finished shards are kept, run the same command to go on")
+        sys.exit(130)
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+"""The engine: schedules shard workers, on Ray or in this process. The only file that imports ray.
+
+A worker is a plain callable: a task in, a stream of events out. The engine knows nothing else of it,
+so it runs any pass over shards. Only tasks and events cross the object store.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+Task = TypeVar("Task")
+Event = TypeVar("Event")
+Worker = Callable[[Task], Iterator[Event]]
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """Where workers run. None of this changes a byte of the output."""
+
+    name: Literal["ray", "local"] = "ray"
+    """ray (a cluster at RAY_ADDRESS, else this machine) or local (one worker in this process)."""
+    workers: int = 0
+    """Workers at once; 0 = one for each GPU, else one for each CPU of the machine or cluster."""
+    retries: int = 2
+    """How often a shard whose worker died or failed is tried again."""
+
+
+@dataclass(frozen=True)
+class TaskFailed:
+    """A task that failed every time; the others go on."""
+
+    task: Any
+    error: str
+
+
+def run(
+    make_worker: Callable[[], Worker[Task, Event]], tasks: Sequence[Task], config: EngineConfig
+) -> Iterator[Event | TaskFailed]:
+    """Run every task, yield the events of all workers as they come, and `TaskFailed` for lost tasks.
+
+    make_worker is called once in each worker; it must be picklable for the Ray engine, and so must
+    tasks and events. A failed or killed task starts anew on another worker (or the same, restarted).
+    """
+    if not tasks:
+        return
+    yield from (_run_local if config.name == "local" else _run_ray)(make_worker, tasks, config)
+
+
+def _run_local(
+    make_worker: Callable[[], Worker[Task, Event]], tasks: Sequence[Task], config: EngineConfig
+) -> Iterator[Event | TaskFailed]:
+    worker = make_worker()
+    for task in tasks:
+        for attempt in range(config.retries + 1):
+            try:
+                yield from worker(task)
+                break
+            except Exception as error:  # any bug in one shard: the others go on, the run says so
+                if attempt == config.retries:
+                    yield TaskFailed(task, f"{type(error).__name__}: {error}")
+
+
+def _run_ray(
+    make_worker: Callable[[], Worker[Task, Event]], tasks: Sequence[Task], config: EngineConfig
+) -> Iterator[Event | TaskFailed]:
+    import ray
+
+    started = not ray.is_initialized()
+    if started:
+        _init_ray()
+    try:
+        cluster = ray.cluster_resources()
+        gpus = int(cluster.get("GPU", 0))
+        count = min(config.workers or gpus or int(cluster.get("CPU", 1)), len(tasks))
+        actor = ray.remote(num_cpus=0 if gpus else 1, num_gpus=min(1.0, gpus / count), max_restarts=-1)(
+            _Actor
+        )
+        yield from _schedule([actor.remote(make_worker) for _ in range(count)], deque(tasks), config.retries)
+    finally:
+        if started:
+            ray.shutdown()
+
+
+def _schedule(actors: list[Any], waiting: deque[Any], retries: int) -> Iterator[Any]:
+    """Keep every actor busy with one task, and hand on the events of all in the order they come."""
+    import ray
+
+    running: dict[Any, tuple[Any, Any]] = {}
+    tries: dict[Any, int] = {}
+    idle = deque(actors)
+    while waiting or running:
+        while waiting and idle:
+            actor, task = idle.popleft(), waiting.popleft()
+            running[actor.run.remote(task)] = (actor, task)
+        ready, _ = ray.wait(list(running), num_returns=1)
+        stream = ready[0]
+        actor, task = running[stream]
+        try:
+            yield ray.get(next(stream))
+        except StopIteration:
+            del running[stream]
+            idle.append(actor)
+        except ray.exceptions.RayError as error:
+            del running[stream]
+            idle.append(actor)  # a dead actor is restarted by Ray: its next call waits for that
+            tries[task] = tries.get(task, 0) + 1
+            if tries[task] <= retries:
+                waiting.append(task)
+            else:
+                cause = getattr(error, "cause", None) or error
+                yield TaskFailed(task, f"{type(cause).__name__}: {cause}")
+
+
+class _Actor:
+    """What lives in a Ray worker process."""
+
+    def __init__(self, make_worker: Callable[[], Worker[Any, Any]]) -> None:
+        self._worker = make_worker()
+
+    def run(self, task: Any) -> Iterator[Any]:
+        yield from self._worker(task)
+
+
+def _init_ray() -> None:
+    """Start Ray on this machine, or join the cluster at RAY_ADDRESS; quiet, no dashboard, no telemetry."""
+    quiet = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DATA_LOG_LEVEL": "ERROR", "RAY_DEDUP_LOGS": "1"}
+    for name, value in quiet.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+    if not os.environ.get("RAY_ADDRESS"):
+        # on this machine only: loopback, and a small object store, since nothing big goes through it
+        options |= {
+            "address": "local",
+            "include_dashboard": False,
+            "object_store_memory": 256 * 1024**2,
+            "_node_ip_address": "127.0.0.1",
+        }
+    ray.init(**options)

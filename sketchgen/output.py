@@ -1,0 +1,127 @@
+"""The output folder of a run: its lock, the settings that it was made with, and what is done.
+
+A shard is `NNNNNN.tar` + `NNNNNN.parquet` + `NNNNNN.json`; the json is written last, and what lacks
+it did not happen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from data_manifests.schema import Completion
+from sketchgen.storage import Storage
+
+SETTINGS = "settings.json"
+LOG = "log.jsonl"
+
+
+def shard_name(shard: int, suffix: str) -> str:
+    """`000012.tar` and its siblings."""
+    return f"{shard:06d}.{suffix}"
+
+
+def fingerprint(settings: dict[str, Any]) -> str:
+    """Short hash of the settings that decide the bytes."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@contextmanager
+def locked(storage: Storage) -> Iterator[None]:
+    """Keep a second run out of the folder; the lock goes with its process, however that ends.
+
+    Raises ValueError when another run holds it. Object stores have no locks: there nothing is held.
+    """
+    if storage.local is None:
+        yield
+        return
+    storage.local.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(storage.local / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise ValueError(
+            f"another run is writing to {storage.url}: wait for it, or choose another --out"
+        ) from None
+
+
+def settle(storage: Storage, settings: dict[str, Any]) -> None:
+    """Record the settings of a new folder; refuse a folder that was made with others.
+
+    Raises ValueError that names each differing field and both values.
+    """
+    if not storage.exists(SETTINGS):
+        storage.write(SETTINGS, (json.dumps(settings, indent=2, sort_keys=True) + "\n").encode())
+        return
+    there = _flatten(json.loads(storage.read(SETTINGS)))
+    here = _flatten(settings)
+    differ = [
+        f"  {name}: {there.get(name, '(absent)')!r} there, {here.get(name, '(absent)')!r} now"
+        for name in sorted(there.keys() | here.keys())
+        if there.get(name) != here.get(name)
+    ]
+    if differ:
+        raise ValueError(
+            f"{storage.url} was made with other settings:\n"
+            + "\n".join(differ)
+            + "\nGive the same settings to go on with it, or another --out."
+        )
+
+
+def completions(storage: Storage, mark: str) -> dict[int, Completion]:
+    """Completion records of all finished shards, by shard number.
+
+    Raises ValueError for a record that was made with other settings (another fingerprint than `mark`).
+    """
+    done = {}
+    for name in storage.names():
+        stem, _, suffix = name.partition(".")
+        if suffix != "json" or not (stem.isdigit() and len(stem) == 6):
+            continue
+        record = Completion.model_validate_json(storage.read(name))
+        if record.fingerprint != mark:
+            raise ValueError(f"{storage.url}/{name} was made with other settings; choose another --out")
+        done[record.shard] = record
+    return done
+
+
+def append_log(storage: Storage, entry: dict[str, Any]) -> None:
+    """Add a line to the run's log (timings live here, never in a shard). Local folders only."""
+    if storage.local is not None:
+        with (storage.local / LOG).open("a") as file:
+            file.write(json.dumps(entry) + "\n")
+
+
+def read_log(storage: Storage) -> list[dict[str, Any]]:
+    """Entries of the run's log, oldest first; a line cut off by a kill is skipped."""
+    if storage.local is None or not storage.exists(LOG):
+        return []
+    entries = []
+    for line in (storage.local / LOG).read_text().splitlines():
+        try:
+            entries.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return entries
+
+
+def sha256_of(path: Path) -> str:
+    """Hex sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

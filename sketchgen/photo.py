@@ -1,0 +1,142 @@
+"""Photos: from untrusted source bytes to the RGB array and the JPEG that the shard stores.
+
+What has a meaning is converted (EXIF rotation, CMYK, grey, 16 bit, palette, alpha on white, the first
+frame of an animation); for everything else `PhotoError` carries the reason that the ledger will show.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+
+import fsspec
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+ORIENTATION = 0x0112
+SWAPPED = {5, 6, 7, 8}
+"""EXIF orientations that exchange width and height."""
+SIZE_TOLERANCE = 0.01
+"""Relative difference of aspect ratios up to which a file counts as a resized copy of what was annotated."""
+
+
+class PhotoError(Exception):
+    """A photo that cannot be used; `reason` is the slug in the ledger, `str(error)` the detail."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class PhotoConfig:
+    """How photos are read and stored."""
+
+    max_side: int = 1024
+    """Longest side of the stored photo, pixels; larger ones are scaled down before anything else."""
+    max_megapixels: float = 64.0
+    """A file that claims more is refused before it is decoded."""
+    jpeg_quality: int = 92
+    """For photos that must be re-encoded; a sane JPEG keeps its bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """rgb: [H, W, 3] uint8 as stored; jpeg: its file; scale: (x, y) from annotated to stored pixels."""
+
+    rgb: NDArray[np.uint8]
+    jpeg: bytes
+    scale: tuple[float, float]
+
+
+def read_bytes(url: str) -> bytes:
+    """Bytes of a local path or fsspec URL; raises PhotoError (`image-missing`, `image-unreadable`)."""
+    try:
+        with fsspec.open(url, "rb") as file:
+            data = file.read()
+    except FileNotFoundError:
+        raise PhotoError("image-missing", f"{url} does not exist") from None
+    except OSError as error:
+        raise PhotoError("image-unreadable", f"{url}: {error}") from None
+    if not data:
+        raise PhotoError("image-unreadable", f"{url} is empty (0 bytes)")
+    return bytes(data)
+
+
+def decode(data: bytes, declared: tuple[int, int], config: PhotoConfig) -> Photo:
+    """Decode one photo.
+
+    declared: (width, height) that the annotations give, 0 where they give none. It decides whether
+    boxes were drawn before or after EXIF rotation, and lets a resized copy of the annotated file pass.
+    Raises PhotoError: `image-unreadable`, `image-too-large`, `image-size`.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's own bomb warning: the limit below is ours
+            image = Image.open(io.BytesIO(data))
+            megapixels = image.width * image.height / 1e6
+            if megapixels > config.max_megapixels:
+                raise PhotoError(
+                    "image-too-large",
+                    f"{image.width}x{image.height} is {megapixels:.0f} megapixels, the limit is "
+                    f"{config.max_megapixels:g} (photo.max_megapixels)",
+                )
+            rotate = _rotation_wanted(image, declared)
+            sane = image.format == "JPEG" and image.mode == "RGB" and image.getexif().get(ORIENTATION, 1) == 1
+            rgb = _to_rgb(ImageOps.exif_transpose(image) if rotate else image)
+    except PhotoError:
+        raise
+    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
+        raise PhotoError("image-unreadable", f"{type(error).__name__}: {error}"[:200]) from None
+    except (EOFError, IndexError, KeyError, TypeError, OverflowError, MemoryError) as error:
+        # Pillow's plugins leak these on damaged files
+        raise PhotoError("image-unreadable", f"damaged file: {type(error).__name__} {error}"[:200]) from None
+    annotated = declared if min(declared) > 0 else rgb.size
+    _check_aspect(rgb.size, annotated)
+    shrink = config.max_side / max(rgb.size)
+    if shrink < 1:
+        size = (max(1, round(rgb.width * shrink)), max(1, round(rgb.height * shrink)))
+        rgb = rgb.resize(size, Image.Resampling.LANCZOS)
+    return Photo(
+        rgb=np.asarray(rgb),
+        jpeg=data if sane and shrink >= 1 else _encode(rgb, config.jpeg_quality),
+        scale=(rgb.width / annotated[0], rgb.height / annotated[1]),
+    )
+
+
+def _rotation_wanted(image: Image.Image, declared: tuple[int, int]) -> bool:
+    """EXIF rotation is honoured unless the annotations were plainly made on the raw pixels."""
+    swapped = image.getexif().get(ORIENTATION, 1) in SWAPPED
+    return not (swapped and image.width != image.height and declared == image.size)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """First frame, 8 bits, three channels, alpha on white."""
+    if image.mode.startswith(("I", "F")):  # 16 and 32 bit grey: convert("RGB") would clip it to white
+        deep = np.asarray(image, dtype=np.float64)
+        top = 65535.0 if deep.size and deep.max() > 255 else 255.0
+        return Image.fromarray(np.clip(deep / top * 255, 0, 255).astype(np.uint8)).convert("RGB")
+    if "A" in image.mode or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _check_aspect(size: tuple[int, int], annotated: tuple[int, int]) -> None:
+    ratio = (size[0] / annotated[0]) / (size[1] / annotated[1])
+    slack = max(SIZE_TOLERANCE, 1.5 / min(*size, *annotated))  # rounding of a resized side
+    if abs(ratio - 1) > slack:
+        raise PhotoError(
+            "image-size",
+            f"the file is {size[0]}x{size[1]}, the annotations were made on {annotated[0]}x{annotated[1]}: "
+            "another picture or a distorted copy",
+        )
+
+
+def _encode(image: Image.Image, quality: int) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality, subsampling="4:2:0")
+    return buffer.getvalue()

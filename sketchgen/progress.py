@@ -1,0 +1,81 @@
+"""What a person sees while shards are made: rates, rejects by reason, time left."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+from sketchgen.worker import Progress
+
+LINE_SECONDS = 15.0
+"""Without a terminal (a log file, CI) a line this often replaces the live bar."""
+
+
+class ProgressDisplay:
+    """Adds up the progress of all shards and shows it; use as a context manager."""
+
+    def __init__(self, console: Console, total: int, done: int) -> None:
+        """total: planned instances; done: those of shards that were finished before this run."""
+        self._console = console
+        self._total = total
+        self._before = done
+        self._shards: dict[int, Progress] = {}
+        self._start = self._last_line = time.monotonic()
+        self._bar = Bar(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("instances · {task.fields[rates]} · left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[rejects]}", style="dim"),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("sketches", total=total, completed=done, rates="", rejects="")
+
+    def __enter__(self) -> ProgressDisplay:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def update(self, event: Progress) -> None:
+        """Take the newest totals of one shard."""
+        self._shards[event.shard] = event
+        images, written, rejected = self.totals()
+        handled = written + sum(rejected.values())
+        elapsed = time.monotonic() - self._start
+        rates = f"{images / elapsed:.1f} images/s, {handled / elapsed:.1f} instances/s"
+        rejects = f"rejected {sum(rejected.values())}"
+        if rejected:
+            rejects += ": " + ", ".join(f"{reason} {count}" for reason, count in rejected.most_common(4))
+        self._bar.update(self._task, completed=self._before + handled, rates=rates, rejects=rejects)
+        if not self._console.is_terminal and time.monotonic() - self._last_line > LINE_SECONDS:
+            self._last_line = time.monotonic()
+            left = (self._total - self._before - handled) / max(handled / elapsed, 1e-9)
+            self._console.print(
+                f"{self._before + handled} of {self._total} instances · {rates} · "
+                f"{left:.0f} s left · {rejects}",
+                soft_wrap=True,
+            )
+
+    def totals(self) -> tuple[int, int, Counter[str]]:
+        """(images, instances written, rejects by reason) of this run so far."""
+        events = self._shards.values()
+        rejected: Counter[str] = Counter()
+        for event in events:
+            rejected.update(event.rejected)
+        return sum(e.images for e in events), sum(e.written for e in events), rejected
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the start of this run's work."""
+        return time.monotonic() - self._start

@@ -1,0 +1,126 @@
+"""The report of a run: `report.html`, self-contained, one look at what was made and what was not."""
+
+from __future__ import annotations
+
+import base64
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import jinja2
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from sketchgen.output import completions, read_log, shard_name
+from sketchgen.plan import Plan
+from sketchgen.preview import PANELS, Preview, read_previews
+from sketchgen.storage import Storage
+
+REPORT = "report.html"
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    """What the report shows. None of this changes a byte of the shards."""
+
+    previews: int = 24
+    """Instances a shard that are kept as pictures."""
+    per_page: int = 60
+    """Instances a page; further pages are report-2.html, ..."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Totals over all finished shards."""
+
+    images: int
+    samples: int
+    written: int
+    rejected: int
+    by_reason: dict[str, int]
+    by_category: dict[str, tuple[int, int]]
+    """Category: (written, rejected)."""
+    examples: dict[str, str]
+    """Reason: one detail as seen."""
+
+
+def count(storage: Storage, mark: str) -> Counts:
+    """Add up completion records and ledgers."""
+    records = completions(storage, mark)
+    reasons: Counter[str] = Counter()
+    written: Counter[str] = Counter()
+    rejected: Counter[str] = Counter()
+    examples: dict[str, str] = {}
+    for shard in records:
+        with storage.open(shard_name(shard, "parquet")) as file:
+            table = pq.read_table(file, columns=["category", "reason", "detail"])
+        kept = table.filter(pc.equal(table["reason"], ""))
+        lost = table.filter(pc.not_equal(table["reason"], ""))
+        written.update(kept["category"].to_pylist())
+        rejected.update(lost["category"].to_pylist())
+        for reason, detail in zip(lost["reason"].to_pylist(), lost["detail"].to_pylist(), strict=True):
+            reasons[reason] += 1
+            examples.setdefault(reason, detail)
+    totals = {
+        name: sum(getattr(record, name) for record in records.values())
+        for name in ("images", "samples", "written", "rejected")
+    }
+    by_category = {name: (written[name], rejected[name]) for name in sorted(written.keys() | rejected.keys())}
+    return Counts(**totals, by_reason=dict(reasons.most_common()), by_category=by_category, examples=examples)
+
+
+def write_report(
+    storage: Storage, title: str, facts: dict[str, str], plan: Plan, counts: Counts, config: ReportConfig
+) -> str:
+    """Write report.html (and its further pages) and return the name of the first.
+
+    facts: what was run, shown as label and value.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("sketchgen"), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    template = environment.get_template("report.html.j2")
+    pages = list(_pages(read_previews(storage), config.per_page)) or [[]]
+    names = [REPORT if number == 0 else f"report-{number + 1}.html" for number in range(len(pages))]
+    for number, (name, page) in enumerate(zip(names, pages, strict=True)):
+        html = template.render(
+            title=title,
+            facts=facts,
+            plan=plan,
+            counts=counts,
+            speed=_speed(storage),
+            panels=PANELS,
+            previews=page,
+            names=names,
+            number=number,
+        )
+        storage.write(name, html.encode())
+    return REPORT
+
+
+def _pages(previews: Iterable[Preview], per_page: int) -> Iterable[list[dict[str, Any]]]:
+    page: list[dict[str, Any]] = []
+    for preview in previews:
+        data = base64.b64encode(preview.jpeg).decode("ascii")
+        page.append({"preview": preview, "src": f"data:image/jpeg;base64,{data}"})
+        if len(page) == per_page:
+            yield page
+            page = []
+    if page:
+        yield page
+
+
+def _speed(storage: Storage) -> dict[str, Any]:
+    """Where the time of all workers went, from the run's log."""
+    seconds: Counter[str] = Counter()
+    instances, wall = 0, 0.0
+    for entry in read_log(storage):
+        if entry.get("event") == "shard":
+            seconds.update(entry["seconds"])
+            instances += entry["instances"]
+        elif entry.get("event") == "run":
+            wall += entry["seconds"]
+    total = sum(seconds.values())
+    shares = {stage: value / total for stage, value in seconds.items()} if total else {}
+    return {"instances": instances, "wall": wall, "worker": total, "shares": shares}

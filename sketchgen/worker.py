@@ -1,0 +1,225 @@
+"""The worker: makes one shard. A plain callable that knows nothing of the engine which schedules it."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import cv2
+
+from data_manifests.schema import STRIP_SIDE
+from sketchgen.checks import (
+    ChecksConfig,
+    Reject,
+    box_area,
+    box_iou,
+    check_ink,
+    check_mask,
+    clip_box,
+    find_duplicate,
+    ink_of,
+    mask_box,
+)
+from sketchgen.crop import cut
+from sketchgen.edges import EdgesConfig, compose, edges
+from sketchgen.instance import Box, Instance
+from sketchgen.photo import PhotoConfig, PhotoError, decode, read_bytes
+from sketchgen.picture import Item, Picture
+from sketchgen.plan import read_shard_plan
+from sketchgen.preview import draw_preview
+from sketchgen.segmentation import rescale
+from sketchgen.segmenter import Segmenter
+from sketchgen.shard import shard_writer
+from sketchgen.sketcher import Sketcher
+from sketchgen.storage import Storage
+
+
+@dataclass(frozen=True)
+class DrawConfig:
+    """What decides how an instance is drawn and kept, beside the models."""
+
+    photo: PhotoConfig = field(default_factory=PhotoConfig)
+    edges: EdgesConfig = field(default_factory=EdgesConfig)
+    checks: ChecksConfig = field(default_factory=ChecksConfig)
+    margin: int = 10
+    """White frame of a sketch, pixels."""
+    images_per_batch: int = 8
+    """Images that go through the models together; the plan fixes them, so that reruns are identical."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a shard is; totals since its start, so that a retried shard counts once."""
+
+    shard: int
+    images: int
+    written: int
+    rejected: dict[str, int]
+    """By reason."""
+    seconds: dict[str, float]
+    """By stage: read, segment, draw, sketch, write, preview."""
+    done: bool
+
+
+class ShardWorker:
+    """Calling it with a shard number makes that shard and yields `Progress` as it goes."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        segmenter: Segmenter,
+        sketcher: Sketcher,
+        config: DrawConfig,
+        source: str,
+        mark: str,
+        previews: int,
+    ) -> None:
+        """source: its name, for the shards; mark: the settings' fingerprint; previews: how many a shard."""
+        self._storage = storage
+        self._segmenter = segmenter
+        self._sketcher = sketcher
+        self._config = config
+        self._source = source
+        self._mark = mark
+        self._previews = previews
+
+    def __call__(self, shard: int) -> Iterator[Progress]:
+        pictures = [Picture.of(shard, image) for image in read_shard_plan(self._storage, shard)]
+        clock = _Clock()
+        size = self._config.images_per_batch
+        style = "+".join(filter(None, (self._sketcher.style, "edges")))
+        generator = self._sketcher.generator
+        with shard_writer(self._storage, shard, self._source, style, generator, self._mark) as writer:
+            for start in range(0, len(pictures), size):
+                group = pictures[start : start + size]
+                self._process(group, clock)
+                with clock("write"):
+                    for picture in group:
+                        writer.add(picture)
+                with clock("preview"):
+                    # spread over the shard, not all from its first images
+                    room = self._previews * (start + len(group)) // len(pictures) - len(writer.previews)
+                    shown = [(picture, item) for picture in group for item in picture.items]
+                    writer.previews += [draw_preview(*pair) for pair in shown[: max(0, room)]]
+                for picture in group:
+                    picture.forget_pixels()
+                yield _progress(shard, pictures[: start + size], clock, done=False)
+        yield _progress(shard, pictures, clock, done=True)
+
+    def _process(self, group: Sequence[Picture], clock: _Clock) -> None:
+        with clock("read"):
+            for picture in group:
+                _read(picture, self._config)
+        readable = [picture for picture in group if picture.photo is not None]
+        with clock("segment"):
+            _segment(readable, self._segmenter, self._config.checks)
+        with clock("draw"):
+            alive = _cut(readable, self._config)
+        with clock("sketch"):
+            strokes = self._sketcher.sketch([item.crop for item in alive if item.crop is not None])
+        with clock("draw"):
+            for item, drawn in zip(alive, strokes, strict=True):
+                item.strokes = drawn
+                _finish(item, self._config)
+
+
+class _Clock:
+    """Seconds by stage."""
+
+    def __init__(self) -> None:
+        self.seconds: Counter[str] = Counter()
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] += time.perf_counter() - start  # type: ignore[assignment]
+
+
+def _read(picture: Picture, config: DrawConfig) -> None:
+    """Decode the photo, bring boxes into its pixels, and refuse those that hold nothing to draw."""
+    if not picture.items:
+        return
+    source = picture.source
+    try:
+        picture.photo = decode(read_bytes(source.url), (source.width, source.height), config.photo)
+    except PhotoError as error:
+        for item in picture.items:
+            item.refuse(Reject(error.reason, str(error)))
+        return
+    height, width = picture.photo.rgb.shape[:2]
+    kept: list[tuple[str, Box, str]] = []
+    for item in picture.items:
+        instance = rescale(item.instance, picture.photo.scale, width, height)
+        box = clip_box(instance.box, width, height, config.checks.min_side)
+        if isinstance(box, Reject):
+            item.refuse(box)
+            continue
+        item.instance = Instance(instance.object_id, instance.category, box, instance.segmentation)
+        if twin := find_duplicate(box, instance.category, kept, config.checks):
+            item.refuse(twin)
+            continue
+        kept.append((instance.category, box, instance.object_id))
+
+
+def _segment(pictures: Sequence[Picture], segmenter: Segmenter, checks: ChecksConfig) -> None:
+    alive = [[item for item in picture.items if item.alive] for picture in pictures]
+    photos = [picture.photo.rgb for picture in pictures if picture.photo is not None]
+    masks = segmenter.segment(photos, [[item.instance for item in items] for items in alive])
+    for items, found in zip(alive, masks, strict=True):
+        for item, mask in zip(items, found, strict=True):
+            item.mask = mask
+            box = item.instance.box
+            item.row.mask_score = round(mask.score, 4)
+            item.row.mask_area = mask.area
+            item.row.mask_fill = round(mask.area / box_area(box), 4)
+            if mask.area:
+                item.row.mask_agreement = round(box_iou(mask_box(mask), box), 4)
+            if reject := check_mask(mask, box, checks):
+                item.refuse(reject)
+
+
+def _cut(pictures: Sequence[Picture], config: DrawConfig) -> list[Item]:
+    alive = []
+    for picture in pictures:
+        for item in picture.items:
+            if item.alive and item.mask is not None and picture.photo is not None:
+                item.crop = cut(picture.photo.rgb, item.mask, STRIP_SIDE, config.margin)
+                alive.append(item)
+    return alive
+
+
+def _finish(item: Item, config: DrawConfig) -> None:
+    """Edges, composition, and the last check."""
+    assert item.crop is not None and item.strokes is not None
+    item.edges = edges(item.crop, config.edges)
+    item.sketch = compose(item.strokes, item.edges, STRIP_SIDE)
+    ink = ink_of(item.sketch)
+    item.row.ink = round(ink, 5)
+    if reject := check_ink(ink, config.checks):
+        item.refuse(reject)
+
+
+def _progress(shard: int, pictures: Sequence[Picture], clock: _Clock, done: bool) -> Progress:
+    rows = [item.row for picture in pictures for item in picture.items]
+    return Progress(
+        shard=shard,
+        images=len(pictures),
+        written=sum(row.status == "written" for row in rows),
+        rejected=dict(Counter(row.reason for row in rows if row.reason)),
+        seconds=dict(clock.seconds),
+        done=done,
+    )
+
+
+def pin_threads(threads: int) -> None:
+    """Fix the threads of this process: sums in another order give other bits."""
+    import torch
+
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(threads)

@@ -29,10 +29,7 @@ def features() -> list[dict[str, Any]]:
 
 
 def _struct(model: type[BaseModel]) -> list[dict[str, Any]]:
-    return [
-        {"name": field.alias or name, **_feature(field.annotation)}
-        for name, field in model.model_fields.items()
-    ]
+    return [{"name": field.alias or name, **_feature(field.annotation)} for name, field in model.model_fields.items()]
 
 
 def _feature(annotation: Any) -> dict[str, Any]:

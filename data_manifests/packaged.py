@@ -27,7 +27,5 @@ def packaged_file(package: str, path: str, sha256: str) -> Path:
     with file.open("rb") as stream:
         seen = hashlib.file_digest(stream, "sha256").hexdigest()
     if seen != sha256:
-        raise ValueError(
-            f"{file} of {package} {found.version} has sha256 {seen}, expected {sha256}; {_REMEDY}"
-        )
+        raise ValueError(f"{file} of {package} {found.version} has sha256 {seen}, expected {sha256}; {_REMEDY}")
     return file

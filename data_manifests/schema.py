@@ -33,9 +33,7 @@ Box = Annotated[list[float], Field(min_length=4, max_length=4)]
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, populate_by_name=True
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, populate_by_name=True)
 
 
 class Image(_Record):
@@ -167,8 +165,7 @@ def validate(sample: dict[str, Any] | str | bytes, strip_height: int = -1) -> Sa
     expected = STRIP_SIDE * max(1, len(checked.sketches))
     if strip_height not in (-1, expected):
         raise ValueError(
-            f"shard contract: strip is {strip_height} px high, "
-            f"{len(checked.sketches)} sketches need {expected}"
+            f"shard contract: strip is {strip_height} px high, {len(checked.sketches)} sketches need {expected}"
         )
     return checked
 

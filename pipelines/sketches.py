@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 
 from sketchgen.run import RunConfig, run
 from sketchgen.source import SourceConfig
@@ -35,8 +36,8 @@ def main() -> None:
     console = Console(highlight=False)
     try:
         failed = run(config, console)
-    except (ValueError, FileNotFoundError) as error:
-        console.print(f"[red]error:[/] {error}", soft_wrap=True, markup=True)
+    except (ValueError, OSError) as error:
+        console.print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(2)
     except KeyboardInterrupt:
         console.print("stopped; finished shards are kept, run the same command to go on")

@@ -46,7 +46,7 @@ def cut(image: NDArray[np.uint8], mask: Mask, side: int, margin: int = 8) -> Cro
     rgb = cv2.copyMakeBorder(rgb, margin, margin, margin, margin, cv2.BORDER_CONSTANT, value=white)
     soft = cv2.copyMakeBorder(soft, margin, margin, margin, margin, cv2.BORDER_CONSTANT, value=outside)
     if scale > 1:  # an enlarged mask shows its pixels as stairs: round them off
-        soft = cv2.GaussianBlur(soft, (0, 0), 0.5 * scale)
+        soft = cv2.GaussianBlur(soft, (0, 0), min(0.5 * scale, max(1.0, margin / 3)))
     inside = soft > 0.5
     if not inside.any():  # a mask thinner than a target pixel
         inside = soft >= soft.max()

@@ -76,9 +76,7 @@ def _run_ray(
         cluster = ray.cluster_resources()
         gpus = int(cluster.get("GPU", 0))
         count = min(config.workers or gpus or int(cluster.get("CPU", 1)), len(tasks))
-        actor = ray.remote(num_cpus=0 if gpus else 1, num_gpus=min(1.0, gpus / count), max_restarts=-1)(
-            _Actor
-        )
+        actor = ray.remote(num_cpus=0 if gpus else 1, num_gpus=min(1.0, gpus / count), max_restarts=-1)(_Actor)
         yield from _schedule([actor.remote(make_worker) for _ in range(count)], deque(tasks), config.retries)
     finally:
         if started:

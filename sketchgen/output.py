@@ -46,19 +46,21 @@ def locked(storage: Storage) -> Iterator[None]:
         with FileLock(storage.local / ".lock", timeout=0):
             yield
     except Timeout:
-        raise ValueError(
-            f"another run is writing to {storage.url}: wait for it, or choose another --out"
-        ) from None
+        raise ValueError(f"another run is writing to {storage.url}: wait for it, or choose another --out") from None
 
 
-def settle(storage: Storage, settings: dict[str, Any]) -> None:
-    """Record the settings of a new folder; refuse a folder that was made with others.
+def write_settings(storage: Storage, settings: dict[str, Any]) -> None:
+    """Record the settings of a new folder; from now on it belongs to them."""
+    storage.write(SETTINGS, (json.dumps(settings, indent=2, sort_keys=True) + "\n").encode())
+
+
+def check_settings(storage: Storage, settings: dict[str, Any]) -> bool:
+    """Whether the folder was begun with these settings; False for a new one.
 
     Raises ValueError that names each differing field and both values.
     """
     if not storage.exists(SETTINGS):
-        storage.write(SETTINGS, (json.dumps(settings, indent=2, sort_keys=True) + "\n").encode())
-        return
+        return False
     there = _flatten(json.loads(storage.read(SETTINGS)))
     here = _flatten(settings)
     differ = [
@@ -72,6 +74,7 @@ def settle(storage: Storage, settings: dict[str, Any]) -> None:
             + "\n".join(differ)
             + "\nGive the same settings to go on with it, or another --out."
         )
+    return True
 
 
 def completions(storage: Storage, mark: str) -> dict[int, Completion]:

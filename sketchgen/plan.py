@@ -74,9 +74,7 @@ def read_plan(storage: Storage) -> Plan:
     with storage.open(PLAN) as file:
         table = pq.ParquetFile(file)
         counts: Counter[str] = Counter()
-        for batch in table.iter_batches(
-            columns=["instances.list.element.status", "instances.list.element.reason"]
-        ):
+        for batch in table.iter_batches(columns=["instances.list.element.status", "instances.list.element.reason"]):
             rows = batch.column(0).flatten()
             for status, reason in zip(rows.field(0).to_pylist(), rows.field(1).to_pylist(), strict=True):
                 counts["" if status == "planned" else reason] += 1
@@ -103,9 +101,7 @@ def _to_row(image: SourceImage) -> dict[str, Any]:
                 "object_id": row.instance.object_id,
                 "category": row.instance.category,
                 "box": list(row.instance.box),
-                "segmentation": ""
-                if row.instance.segmentation is None
-                else json.dumps(row.instance.segmentation),
+                "segmentation": "" if row.instance.segmentation is None else json.dumps(row.instance.segmentation),
                 "status": row.status,
                 "reason": row.reason,
             }

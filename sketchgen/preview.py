@@ -41,9 +41,7 @@ def draw_preview(picture: Picture, item: Item) -> Preview:
         *_photo_panels(picture, item),
         *(_square(stage) for stage in (item.strokes, item.edges, item.sketch)),
     ]
-    ok, jpeg = cv2.imencode(
-        ".jpg", cv2.cvtColor(np.hstack(panels), cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85]
-    )
+    ok, jpeg = cv2.imencode(".jpg", cv2.cvtColor(np.hstack(panels), cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 85])
     assert ok, "OpenCV could not encode a preview"
     row = item.row
     return Preview(row.image_id, row.object_id, row.category, row.reason, row.detail, jpeg.tobytes())
@@ -63,9 +61,7 @@ def _photo_panels(picture: Picture, item: Item) -> tuple[NDArray[np.uint8], NDAr
     scale = TILE / side
     left, top = (x1 + x2 - side) / 2, (y1 + y2 - side) / 2
     move = np.array([[scale, 0, -left * scale], [0, scale, -top * scale]], np.float64)
-    photo = cv2.warpAffine(
-        picture.photo.rgb, move, (TILE, TILE), flags=cv2.INTER_AREA, borderValue=(245, 245, 245)
-    )
+    photo = cv2.warpAffine(picture.photo.rgb, move, (TILE, TILE), flags=cv2.INTER_AREA, borderValue=(245, 245, 245))
     masked = photo.copy()
     if item.mask is not None and item.mask.area:
         shift = move.copy()

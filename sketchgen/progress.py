@@ -62,8 +62,7 @@ class ProgressDisplay:
             self._last_line = time.monotonic()
             left = (self._total - self._before - handled) / max(handled / elapsed, 1e-9)
             self._console.print(
-                f"{self._before + handled} of {self._total} instances · {rates} · "
-                f"{left:.0f} s left · {rejects}",
+                f"{self._before + handled} of {self._total} instances · {rates} · {left:.0f} s left · {rejects}",
                 soft_wrap=True,
             )
 

@@ -10,14 +10,15 @@ from functools import partial
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from data_manifests.card import card
 from data_manifests.schema import SCHEMA_VERSION
 from sketchgen import engine
 from sketchgen.engine import EngineConfig, TaskFailed
-from sketchgen.output import append_log, completions, fingerprint, locked, settle
-from sketchgen.plan import PLAN, Plan, read_plan, write_plan
+from sketchgen.output import append_log, check_settings, completions, fingerprint, locked, write_settings
+from sketchgen.plan import Plan, read_plan, write_plan
 from sketchgen.progress import ProgressDisplay
 from sketchgen.report import Counts, ReportConfig, count, write_report
 from sketchgen.segmenter import SegmenterConfig, build_segmenter, segmenter_weights
@@ -82,10 +83,10 @@ def run(config: RunConfig, console: Console) -> int:
     mark = fingerprint(settings)
     with locked(storage):
         storage.prepare()
-        settle(storage, settings)
-        if not storage.exists(PLAN):
+        if not check_settings(storage, settings):
             with console.status("reading the source"):
                 write_plan(read_source(config.source), config.images_per_shard, storage)
+            write_settings(storage, settings)  # last: a source that cannot be read leaves no claim
         plan = read_plan(storage)
         done = completions(storage, mark)
         todo = [shard for shard in range(plan.shards) if shard not in done]
@@ -100,9 +101,7 @@ def run(config: RunConfig, console: Console) -> int:
             console.print("Nothing is left to do: every shard is there.")
         counts = count(storage, mark)
         storage.write(CARD, _card(config, counts).encode())
-        report = write_report(
-            storage, f"Sketches · {config.source.name}", _facts(config), plan, counts, config.report
-        )
+        report = write_report(storage, f"Sketches · {config.source.name}", _facts(config), plan, counts, config.report)
     _print_summary(counts, failed, f"{config.out.rstrip('/')}/{report}", console)
     return len(failed)
 
@@ -110,9 +109,9 @@ def run(config: RunConfig, console: Console) -> int:
 def _make_shards(
     config: RunConfig, storage: Storage, mark: str, todo: list[int], display: ProgressDisplay
 ) -> list[TaskFailed]:
-    make_worker = partial(_make_worker, config, mark)
+    worker = partial(make_worker, config, mark)
     failed = []
-    for event in engine.run(make_worker, todo, config.engine):
+    for event in engine.run(worker, todo, config.engine):
         if isinstance(event, TaskFailed):
             failed.append(event)
             continue
@@ -132,7 +131,7 @@ def _make_shards(
     return failed
 
 
-def _make_worker(config: RunConfig, mark: str) -> ShardWorker:
+def make_worker(config: RunConfig, mark: str) -> ShardWorker:
     """Called once in each worker process."""
     pin_threads(config.threads)
     return ShardWorker(
@@ -168,13 +167,11 @@ def _print_plan(plan: Plan, done: int, config: RunConfig, console: Console) -> N
 def _print_summary(counts: Counts, failed: list[TaskFailed], report: str, console: Console) -> None:
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_row("written", f"{counts.written:,} sketches in {counts.samples:,} samples")
-    table.add_row(
-        "rejected", f"{counts.rejected:,}" + (f" ({_listed(counts.by_reason)})" if counts.rejected else "")
-    )
+    table.add_row("rejected", f"{counts.rejected:,}" + (f" ({_listed(counts.by_reason)})" if counts.rejected else ""))
     table.add_row("report", f"[bold]{report}[/]")
     console.print(table)
     for failure in failed:
-        console.print(f"[red]shard {failure.task:06d} failed:[/] {failure.error}", soft_wrap=True)
+        console.print(f"[red]shard {failure.task:06d} failed:[/] {escape(failure.error)}", soft_wrap=True)
     if failed:
         console.print("The other shards are whole; run the same command again to try these once more.")
 

@@ -18,9 +18,7 @@ SegmenterName = Literal["boxseg", "sam2", "sam2-hf", "grabcut", "annotation"]
 class Segmenter(Protocol):
     """Turns boxes into masks, many images at once, with any number of boxes an image."""
 
-    def segment(
-        self, images: Sequence[NDArray[np.uint8]], instances: Sequence[Sequence[Instance]]
-    ) -> list[list[Mask]]:
+    def segment(self, images: Sequence[NDArray[np.uint8]], instances: Sequence[Sequence[Instance]]) -> list[list[Mask]]:
         """Masks in the order of the instances.
 
         images: RGB [H, W, 3] uint8, of any sizes; instances[i] lie in images[i], boxes clipped to it

@@ -83,9 +83,7 @@ class ShardWriter:
         validate(text, strip_height=strip.shape[0])  # our promise: what is written can be read
         ok, png = cv2.imencode(".png", strip)
         assert ok, f"OpenCV could not encode a strip of shape {strip.shape}"
-        self._tar.write(
-            {"__key__": key, "jpg": picture.photo.jpeg, "sketches.png": png.tobytes(), "json": text}
-        )
+        self._tar.write({"__key__": key, "jpg": picture.photo.jpeg, "sketches.png": png.tobytes(), "json": text})
 
 
 def _objects(picture: Picture, width: int, height: int) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from sketchgen.instance import Instance
 
@@ -57,18 +57,7 @@ def read_source(config: SourceConfig) -> Iterator[SourceImage]:
     for number, image in enumerate(images):
         if config.limit and number >= config.limit:
             return
-        yield replace(image, instances=tuple(_drop_duplicates(image.instances)))
-
-
-def _drop_duplicates(rows: tuple[SourceInstance, ...]) -> Iterator[SourceInstance]:
-    """Exactly the same box and class twice in an image is one object annotated twice."""
-    seen = set()
-    for row in rows:
-        mark = (row.instance.category, row.instance.box)
-        if row.status == "planned" and mark in seen:
-            row = replace(row, status="dropped", reason="duplicate")
-        seen.add(mark)
-        yield row
+        yield image
 
 
 def source_fingerprint(config: SourceConfig) -> str:

@@ -46,9 +46,7 @@ class Storage:
             self.write(f"{TEMPORARY}probe", b"")
             self._fs.rm_file(self._path(f"{TEMPORARY}probe"))
         except OSError as error:
-            raise ValueError(
-                f"cannot write to the output folder {self.url}: {error}; choose another --out"
-            ) from None
+            raise ValueError(f"cannot write to the output folder {self.url}: {error}; choose another --out") from None
 
     def names(self) -> list[str]:
         """Names of all files, relative to the folder, sorted."""

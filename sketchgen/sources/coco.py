@@ -43,18 +43,16 @@ def read(config: SourceConfig) -> Iterator[SourceImage]:
     packaged = config.name != "coco" and source_manifest(config.name)[0].images == "packaged"
     if not packaged and not config.images:
         raise ValueError(f"source.images is empty: name the folder that holds the images of {url}")
-    names = {c["id"]: str(c["name"]) for c in data["categories"]}
-    licenses = {entry["id"]: str(entry.get("name", "")) for entry in data.get("licenses", [])}
+    names = {c["id"]: str(c["name"]) for c in _records(data, "categories", ("id", "name"), url)}
+    licenses = {entry.get("id"): str(entry.get("name", "")) for entry in data.get("licenses", [])}
     rows: dict[Any, list[dict[str, Any]]] = defaultdict(list)
     seen = set()
-    for annotation in data["annotations"]:
-        if annotation.get("id") is None or annotation["id"] in seen:
-            raise ValueError(f"{url}: annotation ids must be present and unique, see {annotation!r:.200}")
+    for annotation in _records(data, "annotations", ("id", "image_id"), url):
+        if annotation["id"] in seen:
+            raise ValueError(f"{url}: annotation id {annotation['id']!r} appears twice; ids must be unique")
         seen.add(annotation["id"])
-        rows[annotation.get("image_id")].append(annotation)
-    for image in data["images"]:
-        if "id" not in image or "file_name" not in image:
-            raise ValueError(f"{url}: an image without id or file_name: {image!r:.200}")
+        rows[annotation["image_id"]].append(annotation)
+    for image in _records(data, "images", ("id", "file_name"), url):
         annotations = rows.pop(image["id"], [])
         if not annotations:
             continue
@@ -103,11 +101,21 @@ def _load(url: str) -> dict[str, Any]:
     return data
 
 
+def _records(data: dict[str, Any], kind: str, needed: tuple[str, ...], url: str) -> Iterator[dict[str, Any]]:
+    """The entries of one list, each a dict with the needed fields as numbers or text."""
+    for entry in data[kind]:
+        for name in needed:
+            if not isinstance(entry, dict) or not isinstance(entry.get(name), int | float | str):
+                raise ValueError(f"{url}: {kind} must have {' and '.join(needed)}, see {entry!r:.200}")
+        yield entry
+
+
 def _instance(annotation: dict[str, Any], names: dict[Any, str]) -> SourceInstance:
     """A bad box stays planned: the worker rejects it, so that the ledger shows the row."""
+    category = annotation.get("category_id")
     instance = Instance(
         object_id=str(annotation["id"]),
-        category=names.get(annotation.get("category_id"), ""),
+        category=names.get(category, "") if isinstance(category, int | str) else "",
         box=_xyxy(annotation.get("bbox")),
         segmentation=annotation.get("segmentation") or None,
     )
@@ -134,9 +142,7 @@ def _image_url(folder: str, name: str) -> str:
     """Join, but let no annotation file reach outside the folder."""
     relative = PurePosixPath(name)
     if relative.is_absolute() or ".." in relative.parts:
-        raise ValueError(
-            f"file_name {name!r} leads out of {folder!r}; mend the annotations"
-        )
+        raise ValueError(f"file_name {name!r} leads out of {folder!r}; mend the annotations")
     return f"{folder.rstrip('/')}/{name}"
 
 

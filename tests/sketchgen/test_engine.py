@@ -1,0 +1,68 @@
+"""The engine: every task once, failures tried again and named, workers that die are replaced."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from sketchgen.engine import EngineConfig, TaskFailed, run
+
+ENGINES = ["local", pytest.param("ray", marks=pytest.mark.slow)]
+
+
+def make_worker(folder: str):
+    """A worker that yields (task, attempt), and misbehaves on the tasks that `folder` names."""
+
+    def work(task: int) -> Iterator[tuple[int, int]]:
+        tried = Path(folder) / f"tried-{task}"
+        attempt = len(tried.read_text()) if tried.exists() else 0
+        tried.write_text("x" * (attempt + 1))
+        yield task, attempt
+        if (Path(folder) / f"bad-{task}").exists() or (task == 2 and attempt == 0):
+            raise OSError(28, f"task {task} fails")
+        if (Path(folder) / f"kill-{task}").exists() and attempt == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield task, attempt
+
+    return work
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_failures_are_tried_again_and_the_others_go_on(tmp_path: Path, engine: str) -> None:
+    (tmp_path / "bad-3").touch()
+    events = list(run(partial(make_worker, str(tmp_path)), [0, 1, 2, 3, 4], EngineConfig(engine, 2, retries=1)))
+    failed = [event for event in events if isinstance(event, TaskFailed)]
+    assert [event.task for event in failed] == [3]
+    assert "OSError: [Errno 28] task 3 fails" in failed[0].error
+    done = [event for event in events if not isinstance(event, TaskFailed)]
+    assert sorted(done) == [
+        (0, 0),
+        (0, 0),
+        (1, 0),
+        (1, 0),
+        (2, 0),
+        (2, 1),
+        (2, 1),
+        (3, 0),
+        (3, 1),
+        (4, 0),
+        (4, 0),
+    ]
+
+
+@pytest.mark.slow
+def test_a_killed_ray_worker_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "kill-1").touch()
+    events = list(run(partial(make_worker, str(tmp_path)), [0, 1, 3], EngineConfig("ray", 1)))
+    assert not [event for event in events if isinstance(event, TaskFailed)]
+    assert events.count((1, 1)) == 2
+    assert {(0, 0), (3, 0)} < set(events)
+
+
+def test_nothing_to_do_starts_nothing() -> None:
+    assert list(run(lambda: 1 / 0, [], EngineConfig("local"))) == []

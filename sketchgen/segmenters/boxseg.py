@@ -65,7 +65,7 @@ class Up(nn.Module):
     def forward(self, x: Tensor, skip: Tensor, prompt: Tensor) -> Tensor:
         """x: [B, C, h, w]; skip: [B, D, 2h, 2w]; prompt: [B, 3, H, W] -> [B, width, 2h, 2w]."""
         x = F.interpolate(x, size=skip.shape[-2:], mode="nearest")
-        x = torch.cat([x, skip, F.adaptive_avg_pool2d(prompt, tuple(skip.shape[-2:]))], dim=1)
+        x = torch.cat([x, skip, F.adaptive_avg_pool2d(prompt, (skip.shape[2], skip.shape[3]))], dim=1)
         x = F.relu(self.norm1(self.conv1(x)), inplace=True)
         return F.relu(self.norm2(self.conv2(x)), inplace=True)
 

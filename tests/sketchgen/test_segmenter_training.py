@@ -125,7 +125,7 @@ def test_samples_are_reproducible_and_targets_fill_their_boxes(folder: Path, tmp
     crops, prompts, targets = draw_batch(3, material, config, Layout(size=64))
     assert crops.shape == (24, 3, 64, 64) and crops.dtype == torch.uint8
     assert prompts.shape == (24, 3, 64, 64) and targets.shape == (24, 32, 32)
-    assert 0 <= targets.min() and targets.max() <= 1
+    assert targets.min() >= 0 and targets.max() <= 1
     for one, two in zip(
         (crops, prompts, targets), draw_batch(3, material, config, Layout(size=64)), strict=True
     ):

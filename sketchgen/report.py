@@ -96,6 +96,9 @@ def write_report(
             number=number,
         )
         storage.write(name, html.encode())
+    for name in storage.names():  # of an earlier report with more pages
+        if name.startswith("report-") and name.endswith(".html") and name not in names:
+            storage.remove(name)
     return REPORT
 
 

@@ -6,6 +6,7 @@ so it runs any pass over shards. Only tasks and events cross the object store.
 
 from __future__ import annotations
 
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -44,6 +45,7 @@ def run(
 
     make_worker is called once in each worker; it must be picklable for the Ray engine, and so must
     tasks and events. A failed or killed task starts anew on another worker (or the same, restarted).
+    What make_worker raises is raised here.
     """
     if not tasks:
         return
@@ -74,13 +76,33 @@ def _run_ray(
         _init_ray()
     try:
         cluster = ray.cluster_resources()
-        gpus = int(cluster.get("GPU", 0))
-        count = min(config.workers or gpus or int(cluster.get("CPU", 1)), len(tasks))
-        actor = ray.remote(num_cpus=0 if gpus else 1, num_gpus=min(1.0, gpus / count), max_restarts=-1)(_Actor)
-        yield from _schedule([actor.remote(make_worker) for _ in range(count)], deque(tasks), config.retries)
+        cpus, gpus = int(cluster.get("CPU", 1)), int(cluster.get("GPU", 0))
+        count = min(config.workers or gpus or cpus, len(tasks))
+        # more workers than the cluster has room for share it: one that can never start would hang the run
+        need = {"num_gpus": _share(gpus, count), "num_cpus": 0} if gpus else {"num_cpus": _share(cpus, count)}
+        actor = ray.remote(max_restarts=-1, **need)(_Actor)
+        actors = [actor.remote(make_worker) for _ in range(count)]
+        _await_first(actors[0])
+        yield from _schedule(actors, deque(tasks), config.retries)
     finally:
         if started:
             ray.shutdown()
+
+
+def _await_first(actor: Any) -> None:
+    """A worker that cannot be made (no weights, a package missing) fails the run at once, with its own
+    error, and not every task in turn."""
+    import ray
+
+    try:
+        ray.get(actor.ready.remote())
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
+
+
+def _share(total: int, count: int) -> float:
+    """What each of `count` workers may ask of `total` units, at most one, in Ray's steps of 0.0001."""
+    return min(1.0, math.floor(10_000 * total / count) / 10_000)
 
 
 def _schedule(actors: list[Any], waiting: deque[Any], retries: int) -> Iterator[Any]:
@@ -117,9 +139,18 @@ class _Actor:
     """What lives in a Ray worker process."""
 
     def __init__(self, make_worker: Callable[[], Worker[Any, Any]]) -> None:
-        self._worker = make_worker()
+        self._error: Exception | None = None
+        try:
+            self._worker = make_worker()
+        except Exception as error:  # raised from here it would reach the driver as text inside Ray's own
+            self._error = error
+
+    def ready(self) -> None:
+        if self._error is not None:
+            raise self._error
 
     def run(self, task: Any) -> Iterator[Any]:
+        self.ready()
         yield from self._worker(task)
 
 

@@ -64,5 +64,23 @@ def test_a_killed_ray_worker_is_replaced(tmp_path: Path) -> None:
     assert {(0, 0), (3, 0)} < set(events)
 
 
+@pytest.mark.slow
+def test_more_workers_than_cores_share_them(tmp_path: Path) -> None:
+    """Ray would wait for ever for room that the machine does not have."""
+    workers = 2 * (os.cpu_count() or 1) + 1
+    events = list(run(partial(make_worker, str(tmp_path)), list(range(10, 10 + workers)), EngineConfig("ray", workers)))
+    assert {event[0] for event in events} == set(range(10, 10 + workers))
+
+
+def without_weights():
+    raise FileNotFoundError("weights.pt does not exist: get them somewhere")
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_worker_that_cannot_be_made_fails_the_run_with_its_own_error(engine: str) -> None:
+    with pytest.raises(FileNotFoundError, match=r"^weights\.pt does not exist"):
+        list(run(without_weights, [1, 2, 3], EngineConfig(engine, 1)))
+
+
 def test_nothing_to_do_starts_nothing() -> None:
     assert list(run(lambda: 1 / 0, [], EngineConfig("local"))) == []

@@ -107,6 +107,7 @@ def test_zero_runs_inside_are_legal() -> None:
     np.testing.assert_array_equal(paste(read_segmentation(segmentation, 4, 3), 4, 3), expected)
 
 
+WHOLE = coco_mask.encode(np.ones((HEIGHT, WIDTH), np.uint8, order="F"))["counts"].decode("ascii")
 MALFORMED: dict[str, Any] = {
     "none": None,
     "empty list": [],
@@ -134,6 +135,7 @@ MALFORMED: dict[str, Any] = {
     "broken code": {"size": [HEIGHT, WIDTH], "counts": "abc\x00"},
     "not ASCII": {"size": [HEIGHT, WIDTH], "counts": "ééé"},
     "unfinished code": {"size": [HEIGHT, WIDTH], "counts": "oooooooooooooooooooo"},
+    "unfinished end": {"size": [HEIGHT, WIDTH], "counts": WHOLE + "P"},
     "no code": {"size": [HEIGHT, WIDTH], "counts": ""},
 }
 
@@ -147,8 +149,7 @@ def test_malformed_is_an_empty_mask(segmentation: Any) -> None:
 junk = st.recursive(
     st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=8) | st.binary(max_size=8),
     lambda inner: (
-        st.lists(inner, max_size=8)
-        | st.fixed_dictionaries({"size": st.just([HEIGHT, WIDTH]) | inner, "counts": inner})
+        st.lists(inner, max_size=8) | st.fixed_dictionaries({"size": st.just([HEIGHT, WIDTH]) | inner, "counts": inner})
     ),
     max_leaves=12,
 )

@@ -82,6 +82,14 @@ def test_specks_are_removed() -> None:
     assert iou(full, truth) > 0.93
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_object_that_looks_like_the_background_is_not_lost(seed: int) -> None:
+    """Without a part that is object for sure GrabCut leaves nothing here."""
+    image = np.random.default_rng(seed).integers(0, 256, (160, 200, 3), np.uint8)
+    mask = cut_out(cv2.GaussianBlur(image, (0, 0), 3), (40.0, 40.0, 120.0, 120.0))
+    assert mask.area > 0.25 * 80 * 80
+
+
 @pytest.mark.parametrize("margin", [0, 2])
 def test_box_that_fills_the_image(margin: int) -> None:
     side = 120

@@ -6,6 +6,7 @@ Small variants of the models (256 px) carry most tests; the real tiny ones run o
 from __future__ import annotations
 
 import builtins
+import os
 import re
 import warnings
 from collections.abc import Callable
@@ -218,9 +219,14 @@ def test_image_is_embedded_once(build: Build) -> None:
 
 def test_no_warnings(build: Build) -> None:
     """Neither of read-only pixels nor of sam2's missing CUDA extension and old torch calls."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        build().segment([photo()], [with_boxes(BOXES)])
+    always = torch.is_warn_always_enabled()
+    torch.set_warn_always(True)  # torch would warn of read-only pixels once a process only
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            build().segment([photo()], [with_boxes(BOXES)])
+    finally:
+        torch.set_warn_always(always)
 
 
 def test_half_precision_agrees(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -381,6 +387,16 @@ def test_native_checkpoint_round_trip(native_model: Any, tmp_path: Path) -> None
         torch.testing.assert_close(value, native_model.state_dict()[name], rtol=0, atol=0)
 
 
+class MakesFolder:
+    """Runs code when it is unpickled."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.path),)
+
+
 @pytest.mark.parametrize("damage", ["missing", "unexpected", "shape", "layout", "text", "truncated", "code"])
 def test_native_checkpoint_that_does_not_fit(native_model: Any, tmp_path: Path, damage: str) -> None:
     path = tmp_path / "sam2.1_hiera_tiny.pt"
@@ -397,9 +413,10 @@ def test_native_checkpoint_that_does_not_fit(native_model: Any, tmp_path: Path, 
     elif damage == "truncated":
         path.write_bytes(path.read_bytes()[:100_000])
     elif damage == "code":
-        torch.save({"model": Path}, path)  # an arbitrary object: weights_only refuses it
+        torch.save({"model": MakesFolder(tmp_path / "made")}, path)
     with pytest.raises(ValueError, match=r"sam2.1_hiera_tiny.pt is not a native SAM 2.1 checkpoint.*--segmenter"):
         load_native_weights(native_model, path)
+    assert not (tmp_path / "made").exists()
 
 
 @pytest.mark.usefixtures("empty_hub")

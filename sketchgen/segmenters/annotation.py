@@ -21,9 +21,7 @@ class AnnotationSegmenter:
     encoding of another image size, ...) all give a mask with area 0. Masks have no score (-1).
     """
 
-    def segment(
-        self, images: Sequence[NDArray[np.uint8]], instances: Sequence[Sequence[Instance]]
-    ) -> list[list[Mask]]:
+    def segment(self, images: Sequence[NDArray[np.uint8]], instances: Sequence[Sequence[Instance]]) -> list[list[Mask]]:
         """See `sketchgen.segmenter.Segmenter`."""
         return [
             [read_segmentation(instance.segmentation, *image.shape[:2]) for instance in of_image]

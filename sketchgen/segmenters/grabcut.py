@@ -27,9 +27,7 @@ class GrabCutSegmenter:
     the whole image shows no sure background: there, much of what is beside a slim object stays in.
     """
 
-    def segment(
-        self, images: Sequence[NDArray[np.uint8]], instances: Sequence[Sequence[Instance]]
-    ) -> list[list[Mask]]:
+    def segment(self, images: Sequence[NDArray[np.uint8]], instances: Sequence[Sequence[Instance]]) -> list[list[Mask]]:
         """See `sketchgen.segmenter.Segmenter`."""
         return [
             [cut_out(image, instance.box) for instance in of_image]

@@ -55,9 +55,7 @@ def find_checkpoint(config: SegmenterConfig, native: bool) -> Path | str:
     path = Path(name).expanduser()
     if path.exists():
         return path
-    looks_local = (
-        path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1 or path.suffix == ".pt"
-    )
+    looks_local = path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1 or path.suffix == ".pt"
     if looks_local:
         raise missing_checkpoint(config, native, f"no such file or folder: {name}")
     for size, release in RELEASES.items():

@@ -46,9 +46,7 @@ class Sam2HfSegmenter:
         self._device = next(model.parameters()).device
         self._batch = batch
 
-    def segment(
-        self, images: Sequence[NDArray[np.uint8]], instances: Sequence[Sequence[Instance]]
-    ) -> list[list[Mask]]:
+    def segment(self, images: Sequence[NDArray[np.uint8]], instances: Sequence[Sequence[Instance]]) -> list[list[Mask]]:
         """See `sketchgen.segmenter.Segmenter`."""
         return segment_with_embeddings(images, instances, self._batch, self._embed, self._prompt)
 

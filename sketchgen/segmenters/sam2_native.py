@@ -42,9 +42,7 @@ class Sam2Segmenter:
         self._predictor._bb_feat_sizes = [(side // stride, side // stride) for stride in (4, 8, 16)]
         self._batch = batch
 
-    def segment(
-        self, images: Sequence[NDArray[np.uint8]], instances: Sequence[Sequence[Instance]]
-    ) -> list[list[Mask]]:
+    def segment(self, images: Sequence[NDArray[np.uint8]], instances: Sequence[Sequence[Instance]]) -> list[list[Mask]]:
         """See `sketchgen.segmenter.Segmenter`."""
         return segment_with_embeddings(images, instances, self._batch, self._embed, self._prompt)
 
@@ -114,6 +112,4 @@ def _fetch(config: SegmenterConfig) -> Path:
     try:
         return Path(hf_hub_download(found, file))
     except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise missing_checkpoint(
-            config, True, f"{file} of {found} is neither cached nor reachable"
-        ) from error
+        raise missing_checkpoint(config, True, f"{file} of {found} is neither cached nor reachable") from error

@@ -1,13 +1,16 @@
-"""COCO segmentations: run-length encoding of cropped masks without making the full-size one, and scaling."""
+"""COCO segmentations: polygons and run-length encodings to cropped masks and back, and their scaling."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import cv2
 import numpy as np
 from pycocotools import mask as coco_mask
 
-from sketchgen.instance import Instance, Mask
+from sketchgen.instance import Instance, Mask, crop_to_content
+
+EMPTY = Mask(0, 0, np.zeros((0, 0), np.bool_))
 
 
 def encode(mask: Mask, width: int, height: int) -> dict[str, list[int] | str]:
@@ -34,6 +37,103 @@ def encode(mask: Mask, width: int, height: int) -> dict[str, list[int] | str]:
     return {"size": [height, width], "counts": packed["counts"].decode("ascii")}
 
 
+def read_segmentation(segmentation: Any, height: int, width: int) -> Mask:
+    """The mask of a COCO `segmentation` in an image of height x width pixels; area 0 if it has none.
+
+    Equals `COCO.annToMask` where that is defined. pycocotools takes what it gets into C without
+    looking, so everything is checked before.
+    """
+    if isinstance(segmentation, list):
+        return _read_polygons(segmentation, height, width)
+    if isinstance(segmentation, dict) and _same_size(segmentation.get("size"), height, width):
+        counts = segmentation.get("counts")
+        if isinstance(counts, str):
+            counts = counts.encode("ascii", errors="replace")
+        if isinstance(counts, bytes):
+            counts = _unpack(counts, height * width)
+        if isinstance(counts, list):
+            return _read_runs(counts, height, width)
+    return EMPTY
+
+
+def _same_size(size: Any, height: int, width: int) -> bool:
+    return isinstance(size, (list, tuple)) and list(size) == [height, width]
+
+
+def _read_polygons(polygons: list[Any], height: int, width: int) -> Mask:
+    if not all(_is_polygon(polygon, height, width) for polygon in polygons):
+        return EMPTY
+    # fewer than three points enclose nothing (and four numbers mean a box in C)
+    parts = [[float(value) for value in polygon] for polygon in polygons if len(polygon) >= 6]
+    if not parts:
+        return EMPTY
+    # C turns an outline into runs of the whole image without drawing it. Shifted to the corner of the
+    # polygon it would round some ties differently.
+    runs = coco_mask.merge(coco_mask.frPyObjects(parts, height, width))
+    counts = _unpack(runs["counts"], height * width)
+    assert counts is not None
+    return _read_runs(counts, height, width)
+
+
+def _is_polygon(polygon: Any, height: int, width: int) -> bool:
+    """Whether it is an even number of coordinates, none of them farther than one image side outside.
+
+    The C code allocates memory for the length of the outline: coordinates of 1e9 would end the process.
+    """
+    if not isinstance(polygon, list) or len(polygon) % 2:
+        return False
+    if not all(isinstance(value, (int, float)) for value in polygon):
+        return False
+    # NaN fails every comparison
+    return all(-width <= x <= 2 * width for x in polygon[::2]) and all(
+        -height <= y <= 2 * height for y in polygon[1::2]
+    )
+
+
+def _unpack(packed: bytes, num_pixels: int) -> list[int] | None:
+    """The run lengths of a compressed COCO RLE, None if it is broken.
+
+    The code is LEB128-like: 6 bits a character from "0" on, five of them payload, the sixth "more
+    follows"; from the fourth run on the difference to the run before the last one is stored.
+    """
+    counts: list[int] = []
+    value = shift = 0
+    for char in packed:
+        bits = char - 48
+        if not 0 <= bits < 64 or shift > 60:
+            return None
+        value |= (bits & 31) << shift
+        shift += 5
+        if bits & 32:
+            continue
+        if bits & 16:  # the sign of the last character's payload
+            value -= 1 << shift
+        if len(counts) > 2:
+            value += counts[-2]
+        if not 0 <= value <= num_pixels:
+            return None
+        counts.append(value)
+        value = shift = 0
+    return None if shift else counts
+
+
+def _read_runs(counts: list[Any], height: int, width: int) -> Mask:
+    """The mask of run lengths in column-major order, the first one of background."""
+    if not all(type(count) is int and count >= 0 for count in counts) or sum(counts) != height * width:
+        return EMPTY
+    bounds = np.cumsum(np.array(counts, np.int64))
+    starts, ends = bounds[:-1:2], bounds[1::2]
+    drawn = ends > starts
+    starts, ends = starts[drawn], ends[drawn]
+    if len(starts) == 0:
+        return EMPTY
+    left, right = int(starts[0]) // height, (int(ends[-1]) - 1) // height + 1
+    columns = np.zeros((right - left) * height, np.bool_)
+    for start, end in zip(starts - left * height, ends - left * height, strict=True):
+        columns[start:end] = True
+    return crop_to_content(columns.reshape(right - left, height).T, left, 0)
+
+
 def rescale(instance: Instance, scale: tuple[float, float], width: int, height: int) -> Instance:
     """The instance in pixels of a photo that was scaled by (x, y) to `width` x `height`."""
     if scale == (1.0, 1.0):
@@ -54,7 +154,27 @@ def _rescale_segmentation(segmentation: Any, scale: tuple[float, float], width: 
             [value * scale[n % 2] for n, value in enumerate(polygon)] if _is_numbers(polygon) else polygon
             for polygon in segmentation
         ]
-    return segmentation
+    source = segmentation.get("size") if isinstance(segmentation, dict) else None
+    if not isinstance(source, list) or not all(type(side) is int and 0 < side < 100_000 for side in source):
+        return None
+    return _rescale_mask(read_segmentation(segmentation, *source), scale, width, height)
+
+
+def _rescale_mask(mask: Mask, scale: tuple[float, float], width: int, height: int) -> dict[str, Any] | None:
+    """The mask as an RLE of the scaled photo; its corner keeps its fraction of a pixel."""
+    if mask.area == 0:
+        return None
+    corner = (mask.x * scale[0], mask.y * scale[1])
+    x, y = int(corner[0]), int(corner[1])
+    size = (
+        min(width - x, int(np.ceil(corner[0] + mask.bits.shape[1] * scale[0])) - x),
+        min(height - y, int(np.ceil(corner[1] + mask.bits.shape[0] * scale[1])) - y),
+    )
+    move = np.array([[scale[0], 0, corner[0] - x], [0, scale[1], corner[1] - y]])
+    # pixel centres, not corners, are what warpAffine maps
+    move[:, 2] += (move[:, 0] + move[:, 1] - 1) / 2
+    bits = cv2.warpAffine(mask.bits.astype(np.float32), move, size, flags=cv2.INTER_AREA) > 0.5
+    return encode(Mask(x, y, bits), width, height)
 
 
 def _is_numbers(polygon: Any) -> bool:

@@ -16,8 +16,9 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 from sketchgen.instance import Instance, Mask
+from sketchgen.segmentation import read_segmentation
 from sketchgen.segmenter import SegmenterConfig, build_segmenter
-from sketchgen.segmenters.annotation import AnnotationSegmenter, read_segmentation
+from sketchgen.segmenters.annotation import AnnotationSegmenter
 
 HEIGHT, WIDTH = 37, 53
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
 import tyro
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
 from rich.table import Table
 
@@ -29,6 +31,19 @@ def boxseg() -> SegmenterTraining:
 def main() -> None:
     """Train (progress on the terminal, one JSON line a step in `out`/log.jsonl), then print the table."""
     config = tyro.cli(SegmenterTraining, default=boxseg(), description=__doc__)
+    console = Console(highlight=False)
+    try:
+        run(config)
+    except (ValueError, OSError) as error:
+        console.print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        console.print("stopped; run the same command to go on from the last checkpoint")
+        sys.exit(130)
+
+
+def run(config: SegmenterTraining) -> None:
+    """Train unless weights to evaluate are named; measure unless nothing is held out."""
     if config.evaluate:
         checkpoint = "" if config.evaluate == "shipped" else config.evaluate
     else:
@@ -100,9 +115,7 @@ def pasted_qualities(verdicts: list[Verdict]) -> dict[str, Quality]:
 
 def table(rows: dict[str, dict[str, Quality]]) -> Table:
     """One line for each set and segmenter."""
-    printed = Table(
-        "held-out set", "segmenter", "instances", "mean IoU", "95 %", "IoU < 0.5", "AUROC of score"
-    )
+    printed = Table("held-out set", "segmenter", "instances", "mean IoU", "95 %", "IoU < 0.5", "AUROC of score")
     for kind in next(iter(rows.values())):
         for name, row_of in rows.items():
             row = row_of[kind]

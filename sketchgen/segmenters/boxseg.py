@@ -42,7 +42,7 @@ class Layout:
 
     encoder: str = "tf_efficientnet_lite0"
     """timm name of the encoder."""
-    size: int = 160
+    size: int = 128
     """Side of the input crop in pixels, a multiple of 32."""
     context: float = 1.3
     """Side of the crop over the side of the box."""
@@ -87,8 +87,7 @@ class BoxNet(nn.Module):
         widths = layout.widths
         self.neck = nn.Conv2d(deepest, widths[0], 1)
         self.ups = nn.ModuleList(
-            Up(below, skip, width)
-            for below, skip, width in zip(widths, reversed(skips), widths[1:], strict=False)
+            Up(below, skip, width) for below, skip, width in zip(widths, reversed(skips), widths[1:], strict=False)
         )
         self.head = nn.Conv2d(widths[-1], 1, 1)
 
@@ -229,14 +228,10 @@ class BoxSegmenter:
 
     def __init__(self, config: SegmenterConfig) -> None:
         self.device = pick_device(config.device)
-        self.net = load_boxnet(Path(config.checkpoint) if config.checkpoint else shipped("boxseg")).to(
-            self.device
-        )
+        self.net = load_boxnet(Path(config.checkpoint) if config.checkpoint else shipped("boxseg")).to(self.device)
         self.batch = config.batch
 
-    def segment(
-        self, images: Sequence[NDArray[np.uint8]], instances: Sequence[Sequence[Instance]]
-    ) -> list[list[Mask]]:
+    def segment(self, images: Sequence[NDArray[np.uint8]], instances: Sequence[Sequence[Instance]]) -> list[list[Mask]]:
         """See `sketchgen.segmenter.Segmenter`; the score is the mean probability inside the mask."""
         masks: list[list[Mask]] = [[] for _ in images]
         work = [(i, instance.box) for i, row in enumerate(instances) for instance in row]
@@ -248,9 +243,7 @@ class BoxSegmenter:
         return masks
 
     @torch.inference_mode()
-    def logits(
-        self, prompts: Sequence[tuple[NDArray[np.uint8], Box]]
-    ) -> tuple[list[Box], NDArray[np.float32]]:
+    def logits(self, prompts: Sequence[tuple[NDArray[np.uint8], Box]]) -> tuple[list[Box], NDArray[np.float32]]:
         """Windows and logits [n, S / 2, S / 2] of n (photo, box) pairs."""
         layout = self.net.layout
         crops = np.empty((len(prompts), layout.size, layout.size, 3), np.uint8)
@@ -298,16 +291,12 @@ def load_boxnet(path: Path) -> BoxNet:
     except SafetensorError as error:
         raise ValueError(f"{path} is not a safetensors file ({error}): {remedy}") from error
     if FORMAT not in metadata:
-        raise ValueError(
-            f"{path} holds other weights (its metadata names {sorted(metadata)}, not {FORMAT}): {remedy}"
-        )
+        raise ValueError(f"{path} holds other weights (its metadata names {sorted(metadata)}, not {FORMAT}): {remedy}")
     known = {field.name for field in fields(Layout)}
     stored = {key: value for key, value in json.loads(metadata[FORMAT]).items() if key in known}
     net = BoxNet(Layout(**{**stored, "widths": tuple(stored["widths"])}))
     missing, unexpected = net.load_state_dict(tensors, strict=False)
     missing = [name for name in missing if not name.endswith("num_batches_tracked")]
     if missing or unexpected:
-        raise ValueError(
-            f"{path} does not fit its layout (missing {missing}, foreign {unexpected}): {remedy}"
-        )
+        raise ValueError(f"{path} does not fit its layout (missing {missing}, foreign {unexpected}): {remedy}")
     return net.eval().to(memory_format=torch.channels_last)

@@ -52,15 +52,11 @@ class SegmenterTraining:
     """Photos with image_id % modulus == 0 are never trained on; 0 trains on all."""
     min_area: float = 576.0
     """Objects whose box has fewer pixels are left out of training."""
-    size: int = 160
-    """Side of the crop in pixels, from `grow_at` on and at run time."""
-    early_size: int = 128
-    """Side of the crop before."""
-    grow_at: float = 0.75
-    """Share of the steps after which crops get their full size."""
+    size: int = 128
+    """Side of the crop in pixels."""
     context: float = 1.3
     """Side of the crop over the side of the box."""
-    steps: int = 3200
+    steps: int = 2200
     """Optimiser steps."""
     batch: int = 16
     """Crops a step."""
@@ -152,9 +148,7 @@ class Sample:
     target: NDArray[np.float32]
 
 
-def draw_sample(
-    rng: np.random.Generator, material: Material, config: SegmenterTraining, layout: Layout
-) -> Sample:
+def draw_sample(rng: np.random.Generator, material: Material, config: SegmenterTraining, layout: Layout) -> Sample:
     """One augmented training crop: in its own photo or pasted over another, perhaps half hidden."""
     size = layout.size
     pasted = rng.random() < config.pasted
@@ -229,9 +223,7 @@ def _occluded(
     x0, y0, x1, y1 = bounds(front.outline, np.eye(2, 3))
     scale = rng.uniform(0.3, 0.9) * size / max(x1 - x0, y1 - y0)
     place = rng.uniform(0, size, 2)
-    affine = np.array(
-        [[scale, 0, place[0] - scale * (x0 + x1) / 2], [0, scale, place[1] - scale * (y0 + y1) / 2]]
-    )
+    affine = np.array([[scale, 0, place[0] - scale * (x0 + x1) / 2], [0, scale, place[1] - scale * (y0 + y1) / 2]])
     cover = alpha_warp(front, affine, (size, size))
     visible = np.where(cover > 127, np.uint8(0), alpha)
     area, left = np.count_nonzero(alpha > 127), np.count_nonzero(visible > 127)
@@ -312,7 +304,6 @@ def train(config: SegmenterTraining, report: Callable[[int, dict[str, float]], N
     material = gather(config)
     torch.manual_seed(config.seed)
     layout = Layout(size=config.size, context=config.context)
-    early = Layout(size=config.early_size, context=config.context)
     net = BoxNet(layout, config.drop_path).to(memory_format=torch.channels_last)
     if config.pretrained:
         pretrained_encoder(net)
@@ -325,8 +316,7 @@ def train(config: SegmenterTraining, report: Callable[[int, dict[str, float]], N
     for step in range(start, config.steps):
         began = time.perf_counter()
         torch.manual_seed(config.seed * 1_000_003 + step)  # stochastic depth
-        stage = layout if step >= config.grow_at * config.steps else early
-        crops, prompts, targets = draw_batch(step, material, config, stage)
+        crops, prompts, targets = draw_batch(step, material, config, layout)
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * learning_rate(step, config.steps)
         decay = min(config.ema, (step + 1) / (step + 10))  # the first steps count for little
@@ -365,9 +355,7 @@ def train_step(
     return float(loss.detach())
 
 
-def keep(
-    config: SegmenterTraining, step: int, net: BoxNet, average: BoxNet, optimizer: torch.optim.Optimizer
-) -> None:
+def keep(config: SegmenterTraining, step: int, net: BoxNet, average: BoxNet, optimizer: torch.optim.Optimizer) -> None:
     """Write checkpoint.pt; atomic."""
     state = {
         "config": {name: str(value) for name, value in asdict(config).items()},
@@ -394,9 +382,7 @@ def restore(config: SegmenterTraining, net: BoxNet, average: BoxNet, optimizer: 
     free = {"out", "annotations", "images", "drawings", "checkpoint_every", "evaluate", "num_scenes"}
     changed = [name for name in here if name not in free and here[name] != state["config"].get(name)]
     if changed:
-        raise ValueError(
-            f"{path} was made with other {', '.join(changed)}: choose another --out, or delete it"
-        )
+        raise ValueError(f"{path} was made with other {', '.join(changed)}: choose another --out, or delete it")
     net.load_state_dict(state["net"])
     average.load_state_dict(state["average"])
     optimizer.load_state_dict(state["optimizer"])

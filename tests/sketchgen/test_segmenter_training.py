@@ -13,7 +13,7 @@ import torch
 import tyro
 from timm import create_model
 
-from pipelines.train_segmenter import boxseg, measure
+from pipelines.train_segmenter import boxseg, main, measure
 from sketchgen.instance import Instance, Mask
 from sketchgen.segmenters.boxseg import BoxNet, Layout, load_boxnet
 from sketchgen.training.cutouts import Scene
@@ -68,8 +68,6 @@ def tiny(folder: Path, out: Path, **changes: object) -> SegmenterTraining:
         images=folder,
         out=out,
         size=64,
-        early_size=32,
-        grow_at=0.5,
         steps=4,
         batch=2,
         checkpoint_every=2,
@@ -101,9 +99,7 @@ def test_pretrained_encoder_recognises_a_cat() -> None:
     tail |= {f"classifier.{name}": f"_fc.{name}" for name in ("weight", "bias")}
     state = net.encoder.state_dict()
     state["conv_stem.weight"] = state["conv_stem.weight"][:, :3]
-    missing, unexpected = whole.load_state_dict(
-        state | {new: source[old] for new, old in tail.items()}, strict=False
-    )
+    missing, unexpected = whole.load_state_dict(state | {new: source[old] for new, old in tail.items()}, strict=False)
     assert not missing and not unexpected
     crop = cv2.resize(data.chelsea()[:, 75:375], (224, 224), interpolation=cv2.INTER_AREA)
     with torch.inference_mode():
@@ -126,9 +122,7 @@ def test_samples_are_reproducible_and_targets_fill_their_boxes(folder: Path, tmp
     assert crops.shape == (24, 3, 64, 64) and crops.dtype == torch.uint8
     assert prompts.shape == (24, 3, 64, 64) and targets.shape == (24, 32, 32)
     assert targets.min() >= 0 and targets.max() <= 1
-    for one, two in zip(
-        (crops, prompts, targets), draw_batch(3, material, config, Layout(size=64)), strict=True
-    ):
+    for one, two in zip((crops, prompts, targets), draw_batch(3, material, config, Layout(size=64)), strict=True):
         assert torch.equal(one, two)
     assert not torch.equal(crops, draw_batch(4, material, config, Layout(size=64))[0])
     inside = torch.nn.functional.avg_pool2d(prompts[:, 0], 2)
@@ -190,7 +184,7 @@ def test_a_checkpoint_of_other_settings_is_refused(folder: Path, tmp_path: Path)
 def test_training_learns(folder: Path, tmp_path: Path) -> None:
     """Forty steps on eight ellipses, from random weights."""
     losses: list[float] = []
-    config = tiny(folder, tmp_path, steps=40, batch=6, early_size=64, checkpoint_every=100)
+    config = tiny(folder, tmp_path, steps=40, batch=6, checkpoint_every=100)
     train(config, lambda step, figures: losses.append(figures["loss"]))
     assert np.mean(losses[-10:]) < 0.7 * np.mean(losses[:5])
 
@@ -248,3 +242,14 @@ def test_measure_writes_the_table(folder: Path, tmp_path: Path, capsys: pytest.C
     assert set(quality) == {"boxseg", "grabcut", "filled box"}
     assert quality["filled box"]["photos, box over 32²"]["num_instances"] == 4
     assert "filled box" in capsys.readouterr().out
+
+
+def test_missing_input_is_one_line_and_exit_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--annotations", str(tmp_path / "none.json"), "--out", str(tmp_path / "out")]
+    monkeypatch.setattr("sys.argv", ["train_segmenter", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 2
+    assert "none.json: name a COCO instances JSON" in capsys.readouterr().out

@@ -124,9 +124,7 @@ def alpha_of(segmentation: object, height: int, width: int) -> tuple[Image, tupl
     return cv2.resize(fine, (x1 - x0, y1 - y0), interpolation=cv2.INTER_AREA), (int(x0), int(y0))
 
 
-def cutout(
-    name: str, pyramid: list[Image], alpha: Image, origin: tuple[int, int], box: Box | None = None
-) -> Cutout:
+def cutout(name: str, pyramid: list[Image], alpha: Image, origin: tuple[int, int], box: Box | None = None) -> Cutout:
     """Wrap a picture and an alpha; the box is the one given, else that of the alpha."""
     rows, cols = np.nonzero(alpha > 127)
     if len(rows) == 0:
@@ -140,9 +138,7 @@ def cutout(
     return Cutout(name, pyramid[0], alpha, origin, box, outline, pyramid)
 
 
-def read_coco(
-    annotations: Path, images: Path, modulus: int, holdout: bool, min_area: float = 0.0
-) -> list[Photo]:
+def read_coco(annotations: Path, images: Path, modulus: int, holdout: bool, min_area: float = 0.0) -> list[Photo]:
     """Photos of a COCO folder with their non-crowd objects, of one side of the split.
 
     A photo is held out when `image_id % modulus == 0`; modulus 0 holds nothing out. min_area: of the box,
@@ -234,11 +230,7 @@ def blend(rng: np.random.Generator, front: Image, back: Image, alpha: Image, mat
         own, behind = pasted[inside], back[inside].astype(np.float32)
         target_std = (1 - weight) * own.std(axis=0) + weight * behind.std(axis=0)
         gain = np.clip(target_std / (own.std(axis=0) + 1e-3), 0.5, 1.5)
-        pasted = (
-            (pasted - own.mean(axis=0)) * gain
-            + (1 - weight) * own.mean(axis=0)
-            + weight * behind.mean(axis=0)
-        )
+        pasted = (pasted - own.mean(axis=0)) * gain + (1 - weight) * own.mean(axis=0) + weight * behind.mean(axis=0)
     sigma = rng.uniform(0.3, 1.2)
     # Eroding first keeps the fringe of the old background, which polygons include, out of the picture.
     soft = cv2.erode(alpha, np.ones((3, 3), np.uint8)) if rng.random() < 0.5 else alpha
@@ -268,9 +260,7 @@ class Scene:
     masks: list[Mask]
 
 
-def paste_scene(
-    rng: np.random.Generator, photo: Photo, objects: Sequence[Cutout], drawings: Sequence[Cutout]
-) -> Scene:
+def paste_scene(rng: np.random.Generator, photo: Photo, objects: Sequence[Cutout], drawings: Sequence[Cutout]) -> Scene:
     """Paste one to three cut-outs over a photo; later ones may hide parts of earlier ones.
 
     Each covers 12 to 60 % of the shorter side of the photo; one of which less than half stays visible is
@@ -319,9 +309,7 @@ def _placement(rng: np.random.Generator, chosen: Cutout, width: int, height: int
     )
 
 
-def paste_scenes(
-    seed: int, count: int, photos: Sequence[Photo], drawings: Sequence[Cutout]
-) -> Iterator[Scene]:
+def paste_scenes(seed: int, count: int, photos: Sequence[Photo], drawings: Sequence[Cutout]) -> Iterator[Scene]:
     """A reproducible set of pasted scenes: cut-outs of `photos`, and `drawings`, over `photos`."""
     objects = [candidate for photo in photos for candidate in photo.cutouts if is_whole(candidate)]
     if not objects:

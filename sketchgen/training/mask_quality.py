@@ -50,9 +50,7 @@ class Quality:
 class FilledBox:
     """Baseline: the whole box is the mask."""
 
-    def segment(
-        self, images: Sequence[NDArray[np.uint8]], instances: Sequence[Sequence[Instance]]
-    ) -> list[list[Mask]]:
+    def segment(self, images: Sequence[NDArray[np.uint8]], instances: Sequence[Sequence[Instance]]) -> list[list[Mask]]:
         """See `sketchgen.segmenter.Segmenter`."""
         return [
             [_filled(instance, image.shape[:2]) for instance in row]
@@ -93,9 +91,7 @@ def coco_scenes(annotations: Path, images: Path, modulus: int) -> Iterator[Scene
             continue
         bgr = cv2.imread(str(images / entry["file_name"]), cv2.IMREAD_COLOR)
         if bgr is None:
-            raise ValueError(
-                f"cannot read the photo {images / entry['file_name']}, which {annotations} names"
-            )
+            raise ValueError(f"cannot read the photo {images / entry['file_name']}, which {annotations} names")
         height, width = bgr.shape[:2]
         instances, masks = [], []
         for row in document["annotations"]:
@@ -144,9 +140,7 @@ def judge(segmenter: Segmenter, scenes: Iterable[Scene]) -> list[Verdict]:
 def summarize(verdicts: Sequence[Verdict], num_draws: int = 2000, seed: int = 0) -> Quality:
     """Mean IoU with its 95 % interval from a bootstrap over photos. Raises ValueError without instances."""
     if not verdicts:
-        raise ValueError(
-            "no instance to judge: is any photo held out, and does it have objects over the minimum?"
-        )
+        raise ValueError("no instance to judge: is any photo held out, and does it have objects over the minimum?")
     values = np.array([verdict.iou for verdict in verdicts])
     clusters, index = np.unique([verdict.cluster for verdict in verdicts], return_inverse=True)
     sums, counts = np.bincount(index, weights=values), np.bincount(index)

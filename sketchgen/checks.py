@@ -23,8 +23,8 @@ class ChecksConfig:
     """Shorter side of the clipped box, pixels of the stored photo (`box-small`)."""
     duplicate_iou: float = 0.9
     """A later box of the same class that overlaps an earlier one this much is a `duplicate`."""
-    min_score: float = 0.5
-    """Confidence of the segmenter (`mask-score`); segmenters without one (-1) pass."""
+    min_score: float = 0.64
+    """Confidence of the segmenter (`mask-score`), from the card of boxseg; segmenters without one (-1) pass."""
     min_fill: float = 0.08
     """Mask area / box area (`mask-fill`)."""
     min_agreement: float = 0.5

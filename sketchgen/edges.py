@@ -17,7 +17,7 @@ class EdgesConfig:
 
     outline: int = 3
     """Width of the closed outline."""
-    inner: float = 120.0
+    inner: float = 220.0
     """Gradient (grey values a pixel, of the smoothed and stretched crop, times 4) from which an inner
     edge is sure; it is followed down to 0.4 of it. 0 = no inner edges."""
     smooth: float = 2.0

@@ -190,8 +190,8 @@ def tidy(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 def mask_of(logits: NDArray[np.float32], window: Box, box: Box, shape: tuple[int, int]) -> Mask:
     """The mask of one box at the resolution of the photo, cut to the box.
 
-    logits: [s, s] of the window; shape: height and width of the photo. The score is the mean probability
-    of the pixels inside the mask.
+    logits: [s, s] of the window; shape: height and width of the photo. The score is the mean margin
+    2p - 1 of the pixels inside the mask: 0 where it is undecided, 1 where it is sure.
     """
     height, width = shape
     x0, y0 = max(int(np.floor(box[0])), 0), max(int(np.floor(box[1])), 0)
@@ -202,7 +202,7 @@ def mask_of(logits: NDArray[np.float32], window: Box, box: Box, shape: tuple[int
     inside = tidied > 0
     if x1 <= x0 or y1 <= y0 or not inside.any():
         return Mask(x0, y0, np.zeros((0, 0), np.bool_), 0.0)
-    score = float(np.mean(1 / (1 + np.exp(-tidied[inside]))))
+    score = float(np.mean(np.tanh(tidied[inside] / 2)))  # 2 sigmoid(x) - 1
     logits = np.where(covered, tidied, logits)  # beyond the box as they were: a step would eat into its edges
     scale_x, scale_y = side / (window[2] - window[0]), side / (window[3] - window[1])
     # pixel centres of the photo -> pixel centres of the logits
@@ -232,7 +232,7 @@ class BoxSegmenter:
         self.batch = config.batch
 
     def segment(self, images: Sequence[NDArray[np.uint8]], instances: Sequence[Sequence[Instance]]) -> list[list[Mask]]:
-        """See `sketchgen.segmenter.Segmenter`; the score is the mean probability inside the mask."""
+        """See `sketchgen.segmenter.Segmenter`; the score is the mean margin inside the mask."""
         masks: list[list[Mask]] = [[] for _ in images]
         work = [(i, instance.box) for i, row in enumerate(instances) for instance in row]
         for start in range(0, len(work), self.batch):

@@ -144,15 +144,14 @@ def drawing_pair(drawing: Drawing, side: int) -> Pair | None:
     dropped: whoever learns them learns to invent. None when they are more than half, or when nearly nothing is left.
     """
     picture, ink, solid = _fitted(drawing, side)
-    alpha = picture[..., 3]
-    mask = (alpha > 127) | solid
-    rgb = np.where(alpha[..., None] > 0, picture[..., :3], np.uint8(255))
+    mask = (picture[..., 3] > 127) | solid
+    rgb = np.where(mask[..., None], picture[..., :3], np.uint8(255))
     rgb = np.where(solid[..., None], np.uint8(30), rgb)
-    rgb = np.where(mask[..., None], rgb, np.uint8(255))
+    rgb, mask = _meet_under_lines(rgb, mask, (ink > 64) & ~solid)
     dots, shapes = _by_size(solid, 0.12 * side)
     lines = skeletonize(cv2.GaussianBlur(ink, (0, 0), side / 256) > 127) & ~solid
     lines |= shapes & ~(cv2.erode(shapes.view(np.uint8), np.ones((3, 3))) > 0)
-    shown = lines & _near_edges(rgb, mask, reach=_odd(side * 0.04))
+    shown = lines & _near_edges(rgb, mask, reach=_odd(side * 0.02))
     _, labels, stats, _ = cv2.connectedComponentsWithStats(shown.view(np.uint8), connectivity=8)
     keep = stats[:, cv2.CC_STAT_AREA] >= side * 0.03
     keep[0] = False
@@ -177,6 +176,27 @@ def _fitted(drawing: Drawing, side: int) -> tuple[NDArray[np.uint8], NDArray[np.
     matrix = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]], np.float32)
     picture, ink, solid = (cv2.warpAffine(layer, matrix, (side, side)) for layer in (picture, ink, solid))
     return picture, ink, solid > 127
+
+
+def _meet_under_lines(
+    rgb: NDArray[np.uint8], mask: NDArray[np.bool_], under: NDArray[np.bool_]
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Picture and mask whose pixels under lines are those of the nearest pixel beside the line.
+
+    OpenMoji's colours end anywhere under its broad lines; this way they, and the silhouette, end in the middle.
+    """
+    edge = 4  # lines may reach the border, and then there is nothing beside them
+    around = ((edge, edge), (edge, edge))
+    rgb, mask = np.pad(rgb, (*around, (0, 0)), constant_values=255), np.pad(mask, around)
+    under = np.pad(under, around)
+    _, labels = cv2.distanceTransformWithLabels(
+        under.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    # pixel numbers of the labels: each pixel beside the lines has a label of its own
+    beside = np.zeros(labels.max() + 1, np.int64)
+    beside[labels[~under]] = np.flatnonzero(~under)
+    nearest = beside[labels][edge:-edge, edge:-edge]
+    return rgb.reshape(-1, 3)[nearest], mask.ravel()[nearest]
 
 
 def _by_size(solid: NDArray[np.bool_], limit: float) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:

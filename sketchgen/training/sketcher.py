@@ -49,14 +49,14 @@ class SketcherTraining:
     """Share of the photos' crops in a batch."""
     min_side: int = 80
     """Photo instances with a smaller longer side, in pixels, are left out."""
-    steps: int = 3200
+    steps: int = 4800
     """Optimiser steps of each network."""
     batch: int = 12
     """Crops a step."""
     window: int = 128
     """Side of the random windows trained on, in pixels of the 256 px crop."""
-    whole_from: float = 0.8
-    """Share of the steps after which whole crops are trained on, four times fewer a step."""
+    whole_from: float = 0.75
+    """Share of the steps after which whole crops are trained on, three times fewer a step."""
     lr: float = 1.5e-3
     """Peak learning rate of the generator (Adam, cosine decay after a short rise)."""
     discriminator_lr: float = 1e-3
@@ -195,7 +195,7 @@ def draw_batch(
     """Input [B, C, S, S] and ink [B, 1, S, S] in [0, 1]; two windows of each pair, or whole pairs late in the run."""
     whole = step >= config.whole_from * config.steps
     windows = 1 if whole else 2
-    count = max(2, config.batch // 4) if whole else config.batch // windows
+    count = max(2, config.batch // 3) if whole else config.batch // windows
     inputs, inks = [], []
     photos = round(count * config.photo_share) if material.photos else 0
     for number in range(count):

@@ -118,6 +118,18 @@ def test_target_has_thin_outline_and_inner_line() -> None:
     assert middle.sum() <= 3 * 4, "strokes are 2 to 4 pixels wide, whatever the drawing's own width"
 
 
+@pytest.mark.parametrize("reach", [-0.8, 0.0, 0.8])
+def test_colours_end_under_the_middle_of_the_lines(reach: float) -> None:
+    svg = BOX.format(extra="").replace(
+        '<path fill="#d22f27" d="M16 16h20', f'<path fill="#d22f27" d="M16 16h{20 + reach}'
+    )
+    svg = svg.replace('d="M36 16h20v40h-20z"/></g>', f'd="M{36 + reach} 16h{20 - reach}v40h-{20 - reach}z"/></g>')
+    pair = drawing_pair(Drawing("box", *split_layers(svg.encode())), 256)
+    assert pair is not None
+    red = pair.rgb[128, :, 1] < 150
+    assert abs(int(np.flatnonzero(red)[-1]) - 128) <= 1, "whatever side of the line the file lets them meet on"
+
+
 def test_lines_without_support_are_dropped() -> None:
     pair, plain = drawing_pair(drawing(UNSEEN), 256), drawing_pair(drawing(), 256)
     assert pair is not None

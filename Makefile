@@ -36,6 +36,7 @@ RECIPE ?= sample
 ARGS ?=
 
 demo: $(READY)  ## run all that exists on the embedded data, and name the report to look at
+	@rm -rf out/demo
 	@$(PY) -m pipelines.sketches sample --out out/demo/sketches
 	@echo "Look at out/demo/sketches/report.html"
 

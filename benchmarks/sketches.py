@@ -27,11 +27,12 @@ from rich.console import Console
 
 from pipelines.sketches import sample
 from sketchgen import engine
+from sketchgen.config import RunConfig, checked
 from sketchgen.engine import EngineConfig, TaskFailed
 from sketchgen.instance import Instance, Mask
 from sketchgen.plan import read_plan, write_plan
 from sketchgen.report import ReportConfig
-from sketchgen.run import RunConfig, make_worker
+from sketchgen.run import make_worker
 from sketchgen.segmenter import build_segmenter
 from sketchgen.sketcher import build_sketcher
 from sketchgen.sketchers.blank import BlankSketcher
@@ -96,7 +97,7 @@ def measure_cost(config: RunConfig, null: bool) -> Cost:
     with tempfile.TemporaryDirectory() as folder:
         storage = Storage(folder)
         write_plan(read_source(config.source), config.images_per_shard, storage)
-        worker = ShardWorker(storage, segmenter, sketcher, DrawConfig(), "bench", "bench", previews=0)
+        worker = ShardWorker(storage, segmenter, sketcher, DrawConfig(), config.source, "bench", previews=0)
         seconds: Counter[str] = Counter()
         written = handled = 0
         start = time.process_time()
@@ -175,7 +176,7 @@ def main() -> None:
     options = tyro.cli(Options, description=__doc__)
     name = "coco" if options.annotations else "sample"
     source = SourceConfig(name, options.annotations, options.images)
-    config = replace(sample(), source=source, images_per_shard=8, report=ReportConfig(previews=0))
+    config = checked(replace(sample(), source=source, images_per_shard=8, report=ReportConfig(previews=0)))
     console = Console()
     with console.status("one worker, null models"):
         nothing = best_cost(config, True, options.rounds)

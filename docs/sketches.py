@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from sketchgen.preview import PANELS, TILE, read_previews
+from sketchgen.preview import PANELS, TILE, preview_counts, read_previews
 from sketchgen.storage import Storage
 
 SHOWN = {"1": "person", "3": "cup", "5": "person", "7": "pagoda", "8": "flower", "9": "person"}
@@ -23,7 +23,8 @@ HEAD = 26
 def main(folder: str) -> None:
     """Stack the chosen previews in COLUMNS columns under the panels' names."""
     strips = {}
-    for preview in read_previews(Storage(folder)):
+    storage = Storage(folder)
+    for preview in read_previews(storage, preview_counts(storage)):
         if SHOWN.get(preview.image_id) == preview.category and not preview.reason:
             strips.setdefault(preview.image_id, cv2.imdecode(np.frombuffer(preview.jpeg, np.uint8), cv2.IMREAD_COLOR))
     assert strips.keys() == SHOWN.keys(), f"not in the run: {SHOWN.keys() - strips.keys()}"

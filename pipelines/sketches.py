@@ -9,7 +9,8 @@ import tyro
 from rich.console import Console
 from rich.markup import escape
 
-from sketchgen.run import RunConfig, run
+from sketchgen.config import RunConfig
+from sketchgen.run import run
 from sketchgen.source import SourceConfig
 
 
@@ -34,10 +35,11 @@ def main() -> None:
         description="Turn photos with boxes into instance sketches.",
     )
     console = Console(highlight=False)
+    errors = Console(highlight=False, stderr=True)
     try:
         failed = run(config, console)
     except (ValueError, OSError) as error:
-        console.print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
+        errors.print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
         sys.exit(2)
     except KeyboardInterrupt:
         console.print("stopped; finished shards are kept, run the same command to go on")

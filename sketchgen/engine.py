@@ -6,6 +6,7 @@ so it runs any pass over shards. Only tasks and events cross the object store.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections import deque
@@ -15,6 +16,9 @@ from typing import Any, Literal, TypeVar
 
 Task = TypeVar("Task")
 Event = TypeVar("Event")
+LOG = logging.getLogger(__name__)
+PATIENCE = 60.0
+"""Seconds without a single worker after which the run says what it waits for."""
 Worker = Callable[[Task], Iterator[Event]]
 
 
@@ -81,58 +85,74 @@ def _run_ray(
         # more workers than the cluster has room for share it: one that can never start would hang the run
         need = {"num_gpus": _share(gpus, count), "num_cpus": 0} if gpus else {"num_cpus": _share(cpus, count)}
         actor = ray.remote(max_restarts=-1, **need)(_Actor)
-        actors = [actor.remote(make_worker) for _ in range(count)]
-        _await_first(actors[0])
-        yield from _schedule(actors, deque(tasks), config.retries)
+        yield from _schedule([actor.remote(make_worker) for _ in range(count)], deque(tasks), config.retries)
     finally:
         if started:
             ray.shutdown()
 
 
-def _await_first(actor: Any) -> None:
-    """A worker that cannot be made (no weights, a package missing) fails the run at once, with its own
-    error, and not every task in turn."""
-    import ray
-
-    try:
-        ray.get(actor.ready.remote())
-    except ray.exceptions.RayTaskError as error:
-        raise error.cause from None
-
-
 def _share(total: int, count: int) -> float:
-    """What each of `count` workers may ask of `total` units, at most one, in Ray's steps of 0.0001."""
-    return min(1.0, math.floor(10_000 * total / count) / 10_000)
+    """What each of `count` workers may ask of `total` units so that all find room: 1, 1/2, 1/3, ...
+
+    Other fractions leave a rest on every unit that nobody fits in.
+    """
+    return math.floor(10_000 / math.ceil(count / total)) / 10_000
 
 
 def _schedule(actors: list[Any], waiting: deque[Any], retries: int) -> Iterator[Any]:
-    """Keep every actor busy with one task, and hand on the events of all in the order they come."""
+    """Keep every actor that could be made busy with one task, and hand on the events of all as they come."""
     import ray
 
+    starting = {actor.ready.remote(): actor for actor in actors}
     running: dict[Any, tuple[Any, Any]] = {}
+    idle: deque[Any] = deque()
     tries: dict[Any, int] = {}
-    idle = deque(actors)
     while waiting or running:
         while waiting and idle:
             actor, task = idle.popleft(), waiting.popleft()
             running[actor.run.remote(task)] = (actor, task)
-        ready, _ = ray.wait(list(running), num_returns=1)
-        stream = ready[0]
-        actor, task = running[stream]
+        ready, _ = ray.wait([*running, *starting], num_returns=1, timeout=None if running else PATIENCE)
+        if not ready:
+            LOG.warning("waiting for room in the Ray cluster: no worker could start for %.0f s", PATIENCE)
+            continue
+        if ready[0] in starting:
+            actor = starting.pop(ready[0])
+            broken = _error_of(ready[0])
+            if broken is None:
+                idle.append(actor)
+            elif starting or running or idle:
+                LOG.warning("a worker could not be made and is left out: %s", broken)
+            else:
+                raise broken
+            continue
+        actor, task = running[ready[0]]
         try:
-            yield ray.get(next(stream))
+            yield ray.get(next(ready[0]))
         except StopIteration:
-            del running[stream]
+            del running[ready[0]]
             idle.append(actor)
         except ray.exceptions.RayError as error:
-            del running[stream]
-            idle.append(actor)  # a dead actor is restarted by Ray: its next call waits for that
+            del running[ready[0]]
+            starting[actor.ready.remote()] = actor  # a dead actor is restarted by Ray: ask when it is there
             tries[task] = tries.get(task, 0) + 1
             if tries[task] <= retries:
                 waiting.append(task)
             else:
                 cause = getattr(error, "cause", None) or error
                 yield TaskFailed(task, f"{type(cause).__name__}: {cause}")
+
+
+def _error_of(reference: Any) -> Exception | None:
+    """What an actor's `ready` raised, as the worker raised it."""
+    import ray
+
+    try:
+        ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        return error.cause if isinstance(error.cause, Exception) else error
+    except ray.exceptions.RayError as error:
+        return RuntimeError(f"a Ray worker died while it was started: {error}")
+    return None
 
 
 class _Actor:
@@ -150,7 +170,6 @@ class _Actor:
             raise self._error
 
     def run(self, task: Any) -> Iterator[Any]:
-        self.ready()
         yield from self._worker(task)
 
 

@@ -16,14 +16,16 @@ Box = tuple[float, float, float, float]
 class Instance:
     """One annotated object.
 
-    `segmentation` is what the source ships, in pixels of the same image as `box`: COCO polygons
-    (list of flat xy lists), a COCO RLE dict (compressed or not), or None.
+    `segmentation` is what the source ships: COCO polygons (list of flat xy lists), a COCO RLE dict
+    (compressed or not), or None. Its pixels times `scale` (x, y) are those of `box`; it is scaled only
+    by who reads it (sketchgen.segmentation).
     """
 
     object_id: str
     category: str
     box: Box
     segmentation: Any = field(default=None, repr=False)
+    scale: tuple[float, float] = (1.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)

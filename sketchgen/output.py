@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,8 @@ from data_manifests.schema import Completion
 from sketchgen.storage import Storage
 
 SETTINGS = "settings.json"
+PLAN = "plan.parquet"
+RECORD = re.compile(r"\d{6,}\.json")
 LOG = "log.jsonl"
 
 
@@ -41,7 +44,7 @@ def locked(storage: Storage) -> Iterator[None]:
     if storage.local is None:
         yield
         return
-    storage.local.mkdir(parents=True, exist_ok=True)
+    storage.make()
     try:
         with FileLock(storage.local / ".lock", timeout=0):
             yield
@@ -54,12 +57,16 @@ def write_settings(storage: Storage, settings: dict[str, Any]) -> None:
     storage.write(SETTINGS, (json.dumps(settings, indent=2, sort_keys=True) + "\n").encode())
 
 
-def check_settings(storage: Storage, settings: dict[str, Any]) -> bool:
-    """Whether the folder was begun with these settings; False for a new one.
+def belongs_to(storage: Storage, settings: dict[str, Any]) -> bool:
+    """Whether the folder was begun with these settings; False for a new one, or one without a shard.
 
-    Raises ValueError that names each differing field and both values.
+    Raises ValueError for a folder that holds something else, and for one that holds shards made with
+    other settings, naming each differing field and both values.
     """
-    if not storage.exists(SETTINGS):
+    names = storage.names()
+    if SETTINGS not in names:
+        if foreign := [name for name in names if name not in {".lock", PLAN}]:
+            raise ValueError(f"{storage.url} is not empty and no output of sketchgen (it holds {foreign[0]})")
         return False
     there = _flatten(json.loads(storage.read(SETTINGS)))
     here = _flatten(settings)
@@ -68,6 +75,8 @@ def check_settings(storage: Storage, settings: dict[str, Any]) -> bool:
         for name in sorted(there.keys() | here.keys())
         if there.get(name) != here.get(name)
     ]
+    if differ and not any(RECORD.fullmatch(name) for name in names):
+        return False  # a run that made nothing, with weights that were missing, say
     if differ:
         raise ValueError(
             f"{storage.url} was made with other settings:\n"
@@ -78,19 +87,19 @@ def check_settings(storage: Storage, settings: dict[str, Any]) -> bool:
 
 
 def completions(storage: Storage, mark: str) -> dict[int, Completion]:
-    """Completion records of all finished shards, by shard number.
+    """Completion records of all finished shards, by shard number; a shard whose files are gone is not.
 
     Raises ValueError for a record that was made with other settings (another fingerprint than `mark`).
     """
     done = {}
-    for name in storage.names():
-        stem, _, suffix = name.partition(".")
-        if suffix != "json" or not (stem.isdigit() and len(stem) == 6):
-            continue
+    sizes = storage.sizes()
+    for name in filter(RECORD.fullmatch, sizes):
         record = Completion.model_validate_json(storage.read(name))
         if record.fingerprint != mark:
             raise ValueError(f"{storage.url}/{name} was made with other settings; choose another --out")
-        done[record.shard] = record
+        whole = sizes.get(shard_name(record.shard, "tar")) == record.tar_bytes
+        if whole and shard_name(record.shard, "parquet") in sizes:
+            done[record.shard] = record
     return done
 
 

@@ -17,10 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sketchgen.instance import Instance
+from sketchgen.output import PLAN
 from sketchgen.source import SourceImage, SourceInstance
 from sketchgen.storage import Storage
-
-PLAN = "plan.parquet"
 
 _INSTANCE = pa.struct(
     [
@@ -35,7 +34,7 @@ _INSTANCE = pa.struct(
 _SCHEMA = pa.schema(
     [
         ("image_id", pa.string()),
-        ("url", pa.string()),
+        ("file", pa.string()),
         ("width", pa.int32()),
         ("height", pa.int32()),
         ("license", pa.string()),
@@ -92,7 +91,7 @@ def read_shard_plan(storage: Storage, shard: int) -> Iterator[SourceImage]:
 def _to_row(image: SourceImage) -> dict[str, Any]:
     return {
         "image_id": image.image_id,
-        "url": image.url,
+        "file": image.file,
         "width": image.width,
         "height": image.height,
         "license": image.license,
@@ -124,4 +123,4 @@ def _from_row(row: dict[str, Any]) -> SourceImage:
         )
         for r in row["instances"]
     )
-    return SourceImage(row["image_id"], row["url"], row["width"], row["height"], row["license"], instances)
+    return SourceImage(row["image_id"], row["file"], row["width"], row["height"], row["license"], instances)

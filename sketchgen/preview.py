@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sketchgen.checks import Reject, clip_box
 from sketchgen.picture import Item, Picture
-from sketchgen.storage import Storage
+from sketchgen.storage import PREVIEWS, Storage
 
 TILE = 192
 """Side of one panel, pixels."""
@@ -98,12 +98,20 @@ def write_previews(storage: Storage, shard: int, previews: list[Preview]) -> Non
     if previews:
         buffer = io.BytesIO()
         pq.write_table(pa.Table.from_pylist([asdict(preview) for preview in previews]), buffer)
-        storage.write(f"previews/{shard:06d}.parquet", buffer.getvalue())
+        storage.write(f"{PREVIEWS}/{shard:06d}.parquet", buffer.getvalue())
 
 
-def read_previews(storage: Storage) -> Iterator[Preview]:
-    """All previews of an output folder, in the order of the plan."""
-    for name in storage.names():
-        if name.startswith("previews/") and name.endswith(".parquet"):
-            for row in pq.read_table(io.BytesIO(storage.read(name))).to_pylist():
-                yield Preview(**row)
+def preview_counts(storage: Storage) -> dict[str, int]:
+    """How many previews each shard's file holds, in the order of the plan."""
+    counts = {}
+    for name in storage.names(PREVIEWS):
+        with storage.open(name) as file:
+            counts[name] = pq.ParquetFile(file).metadata.num_rows
+    return counts
+
+
+def read_previews(storage: Storage, numbers: dict[str, int]) -> Iterator[Preview]:
+    """The first previews of each file: name -> how many."""
+    for name, number in numbers.items():
+        for row in pq.read_table(io.BytesIO(storage.read(name))).slice(0, number).to_pylist():
+            yield Preview(**row)

@@ -6,6 +6,7 @@ import base64
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import jinja2
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 
 from sketchgen.output import completions, read_log, shard_name
 from sketchgen.plan import Plan
-from sketchgen.preview import PANELS, Preview, read_previews
+from sketchgen.preview import PANELS, Preview, preview_counts, read_previews
 from sketchgen.storage import Storage
 
 REPORT = "report.html"
@@ -28,6 +29,8 @@ class ReportConfig:
     """Instances a shard that are kept as pictures."""
     per_page: int = 60
     """Instances a page; further pages are report-2.html, ..."""
+    pages: int = 20
+    """Pages at most; with more previews than they hold, shards are picked evenly."""
 
 
 @dataclass(frozen=True)
@@ -81,9 +84,13 @@ def write_report(
         loader=jinja2.PackageLoader("sketchgen"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     template = environment.get_template("report.html.j2")
-    pages = list(_pages(read_previews(storage), config.per_page)) or [[]]
-    names = [REPORT if number == 0 else f"report-{number + 1}.html" for number in range(len(pages))]
-    for number, (name, page) in enumerate(zip(names, pages, strict=True)):
+    taken = _spread(preview_counts(storage), config.per_page * config.pages)
+    total = sum(taken.values())
+    names = [
+        REPORT if number == 0 else f"report-{number + 1}.html" for number in range(max(1, -(-total // config.per_page)))
+    ]
+    pages = chain(_pages(read_previews(storage, taken), config.per_page), [[]])
+    for number, (name, page) in enumerate(zip(names, pages, strict=False)):
         html = template.render(
             title=title,
             facts=facts,
@@ -114,16 +121,24 @@ def _pages(previews: Iterable[Preview], per_page: int) -> Iterable[list[dict[str
         yield page
 
 
+def _spread(numbers: dict[str, int], budget: int) -> dict[str, int]:
+    """How many previews to take of each shard's file, so that at most `budget` come from all over the run."""
+    if sum(numbers.values()) <= budget:
+        return numbers
+    step = -(-len(numbers) // budget)
+    chosen = list(numbers)[::step]
+    return {name: min(budget // len(chosen), numbers[name]) for name in chosen}
+
+
 def _speed(storage: Storage) -> dict[str, Any]:
     """Where the time of all workers went, from the run's log."""
     seconds: Counter[str] = Counter()
-    instances, wall = 0, 0.0
+    walls: dict[str, float] = {}
+    instances = 0
     for entry in read_log(storage):
-        if entry.get("event") == "shard":
-            seconds.update(entry["seconds"])
-            instances += entry["instances"]
-        elif entry.get("event") == "run":
-            wall += entry["seconds"]
+        seconds.update(entry["seconds"])
+        instances += entry["instances"]
+        walls[entry["run"]] = entry["elapsed"]
     total = sum(seconds.values())
     shares = {stage: value / total for stage, value in seconds.items()} if total else {}
-    return {"instances": instances, "wall": wall, "worker": total, "shares": shares}
+    return {"instances": instances, "wall": sum(walls.values()), "worker": total, "shares": shares}

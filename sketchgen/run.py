@@ -4,71 +4,29 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from itertools import islice
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from data_manifests.card import card
-from data_manifests.schema import SCHEMA_VERSION
 from sketchgen import engine
-from sketchgen.engine import EngineConfig, TaskFailed
-from sketchgen.output import append_log, check_settings, completions, fingerprint, locked, write_settings
-from sketchgen.plan import Plan, read_plan, write_plan
+from sketchgen.config import RunConfig, checked, settings_of
+from sketchgen.engine import TaskFailed
+from sketchgen.output import append_log, belongs_to, completions, fingerprint, locked, write_settings
+from sketchgen.plan import Plan, read_plan, read_shard_plan, write_plan
 from sketchgen.progress import ProgressDisplay
-from sketchgen.report import Counts, ReportConfig, count, write_report
-from sketchgen.segmenter import SegmenterConfig, build_segmenter, segmenter_weights
-from sketchgen.sketcher import SketcherConfig, build_sketcher, sketcher_weights
-from sketchgen.source import SourceConfig, read_source, source_fingerprint
+from sketchgen.report import Counts, count, write_report
+from sketchgen.segmenter import build_segmenter
+from sketchgen.sketcher import build_sketcher
+from sketchgen.source import ImageFiles, read_source
 from sketchgen.storage import Storage
-from sketchgen.worker import DrawConfig, ShardWorker, pin_threads
+from sketchgen.worker import ShardWorker, pin_threads
 
 CARD = "README.md"
-
-
-@dataclass(frozen=True)
-class RunConfig:
-    """Everything that a run of sketchgen needs."""
-
-    source: SourceConfig = field(default_factory=SourceConfig)
-    segmenter: SegmenterConfig = field(default_factory=SegmenterConfig)
-    sketcher: SketcherConfig = field(default_factory=SketcherConfig)
-    draw: DrawConfig = field(default_factory=DrawConfig)
-    engine: EngineConfig = field(default_factory=EngineConfig)
-    report: ReportConfig = field(default_factory=ReportConfig)
-    images_per_shard: int = 256
-    """Images a shard: the unit of work, and of what a kill can cost."""
-    threads: int = 1
-    """Threads of a worker's models; fixed, so that reruns are identical."""
-    out: str = "out/sketches"
-    """Output folder, a local path or fsspec URL."""
-    dry_run: bool = False
-    """Print the plan and stop."""
-
-
-def settings_of(config: RunConfig) -> dict[str, Any]:
-    """The settings that decide the bytes of the output; paths and the engine are not among them."""
-    segmenter = asdict(config.segmenter) | {"checkpoint": segmenter_weights(config.segmenter)}
-    sketcher = asdict(config.sketcher) | {"checkpoint": sketcher_weights(config.sketcher)}
-    for part in (segmenter, sketcher):
-        del part["device"]
-    return {
-        "schema": SCHEMA_VERSION,
-        "source": {
-            "name": config.source.name,
-            "limit": config.source.limit,
-            "annotations": source_fingerprint(config.source),
-        },
-        "segmenter": segmenter,
-        "sketcher": sketcher,
-        "draw": asdict(config.draw),
-        "images_per_shard": config.images_per_shard,
-        "threads": config.threads,
-    }
 
 
 def run(config: RunConfig, console: Console) -> int:
@@ -76,6 +34,8 @@ def run(config: RunConfig, console: Console) -> int:
 
     Raises ValueError or FileNotFoundError, with the remedy, for settings or a source that cannot work.
     """
+    shown = config.out.rstrip("/")
+    config = checked(config)
     if config.dry_run:
         return _dry_run(config, console)
     storage = Storage(config.out)
@@ -83,7 +43,7 @@ def run(config: RunConfig, console: Console) -> int:
     mark = fingerprint(settings)
     with locked(storage):
         storage.prepare()
-        if not check_settings(storage, settings):
+        if not belongs_to(storage, settings):
             with console.status("reading the source"):
                 write_plan(read_source(config.source), config.images_per_shard, storage)
             write_settings(storage, settings)  # last: a source that cannot be read leaves no claim
@@ -93,16 +53,17 @@ def run(config: RunConfig, console: Console) -> int:
         _print_plan(plan, len(done), config, console)
         failed: list[TaskFailed] = []
         if todo:
+            ImageFiles(config.source).check([image.file for image in islice(read_shard_plan(storage, todo[0]), 20)])
             before = sum(record.written + record.rejected for record in done.values())
             with ProgressDisplay(console, plan.instances, before) as display:
                 failed = _make_shards(config, storage, mark, todo, display)
-                append_log(storage, {"event": "run", "seconds": display.elapsed, "time": _now()})
         else:
             console.print("Nothing is left to do: every shard is there.")
         counts = count(storage, mark)
         storage.write(CARD, _card(config, counts).encode())
-        report = write_report(storage, f"Sketches · {config.source.name}", _facts(config), plan, counts, config.report)
-    _print_summary(counts, failed, f"{config.out.rstrip('/')}/{report}", console)
+        title = f"Sketches · {config.source.label or config.source.name}"
+        report = write_report(storage, title, _facts(config), plan, counts, config.report)
+    _print_summary(counts, failed, f"{shown}/{report}", console)
     return len(failed)
 
 
@@ -111,6 +72,7 @@ def _make_shards(
 ) -> list[TaskFailed]:
     worker = partial(make_worker, config, mark)
     failed = []
+    begun = _now()
     for event in engine.run(worker, todo, config.engine):
         if isinstance(event, TaskFailed):
             failed.append(event)
@@ -120,12 +82,12 @@ def _make_shards(
             append_log(
                 storage,
                 {
-                    "event": "shard",
+                    "run": begun,
+                    "elapsed": round(display.elapsed, 3),
                     "shard": event.shard,
                     "images": event.images,
                     "instances": event.written + sum(event.rejected.values()),
                     "seconds": {stage: round(value, 4) for stage, value in event.seconds.items()},
-                    "time": _now(),
                 },
             )
     return failed
@@ -139,7 +101,7 @@ def make_worker(config: RunConfig, mark: str) -> ShardWorker:
         build_segmenter(config.segmenter),
         build_sketcher(config.sketcher),
         config.draw,
-        config.source.name,
+        config.source,
         mark,
         config.report.previews,
     )
@@ -155,11 +117,12 @@ def _dry_run(config: RunConfig, console: Console) -> int:
 
 def _print_plan(plan: Plan, done: int, config: RunConfig, console: Console) -> None:
     left_out = sum(plan.left_out.values())
+    name = config.source.label or config.source.name
     console.print(
-        f"[bold]{config.source.name}[/]: {plan.images:,} images, {plan.instances:,} instances planned"
+        f"[bold]{escape(name)}[/]: {plan.images:,} images, {plan.instances:,} instances planned"
         + (f" ({left_out:,} left out: {_listed(plan.left_out)})" if left_out else "")
         + f", {plan.shards:,} shards, {done:,} done. "
-        f"{config.segmenter.name} -> {config.sketcher.name}, engine {config.engine.name}, to {config.out}",
+        f"{config.segmenter.name} -> {config.sketcher.name}, engine {config.engine.name}, to {escape(config.out)}",
         soft_wrap=True,
     )
 
@@ -168,7 +131,7 @@ def _print_summary(counts: Counts, failed: list[TaskFailed], report: str, consol
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_row("written", f"{counts.written:,} sketches in {counts.samples:,} samples")
     table.add_row("rejected", f"{counts.rejected:,}" + (f" ({_listed(counts.by_reason)})" if counts.rejected else ""))
-    table.add_row("report", f"[bold]{report}[/]")
+    table.add_row("report", f"[bold]{escape(report)}[/]")
     console.print(table)
     for failure in failed:
         console.print(f"[red]shard {failure.task:06d} failed:[/] {escape(failure.error)}", soft_wrap=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -134,36 +135,33 @@ def _read_runs(counts: list[Any], height: int, width: int) -> Mask:
     return crop_to_content(columns.reshape(right - left, height).T, left, 0)
 
 
-def rescale(instance: Instance, scale: tuple[float, float], width: int, height: int) -> Instance:
-    """The instance in pixels of a photo that was scaled by (x, y) to `width` x `height`."""
+def rescale(instance: Instance, scale: tuple[float, float]) -> Instance:
+    """The instance in pixels of a photo that was scaled by (x, y)."""
     if scale == (1.0, 1.0):
         return instance
-    sx, sy = scale
     x1, y1, x2, y2 = instance.box
-    return Instance(
-        instance.object_id,
-        instance.category,
-        (x1 * sx, y1 * sy, x2 * sx, y2 * sy),
-        _rescale_segmentation(instance.segmentation, scale, width, height),
-    )
+    box = (x1 * scale[0], y1 * scale[1], x2 * scale[0], y2 * scale[1])
+    return replace(instance, box=box, scale=(instance.scale[0] * scale[0], instance.scale[1] * scale[1]))
 
 
-def _rescale_segmentation(segmentation: Any, scale: tuple[float, float], width: int, height: int) -> Any:
-    if isinstance(segmentation, list):
-        return [
+def read_mask(instance: Instance, height: int, width: int) -> Mask:
+    """The mask that the source ships, in a photo of height x width pixels; area 0 if it has none."""
+    found, scale = instance.segmentation, instance.scale
+    if scale == (1.0, 1.0):
+        return read_segmentation(found, height, width)
+    if isinstance(found, list):
+        scaled = [
             [value * scale[n % 2] for n, value in enumerate(polygon)] if _is_numbers(polygon) else polygon
-            for polygon in segmentation
+            for polygon in found
         ]
-    source = segmentation.get("size") if isinstance(segmentation, dict) else None
-    if not isinstance(source, list) or not all(type(side) is int and 0 < side < 100_000 for side in source):
-        return None
-    return _rescale_mask(read_segmentation(segmentation, *source), scale, width, height)
+        return read_segmentation(scaled, height, width)
+    # an RLE must be of the annotated size: the size that it claims itself may be anything
+    mask = read_segmentation(found, round(height / scale[1]), round(width / scale[0]))
+    return _scale_mask(mask, scale, height, width) if mask.area else EMPTY
 
 
-def _rescale_mask(mask: Mask, scale: tuple[float, float], width: int, height: int) -> dict[str, Any] | None:
-    """The mask as an RLE of the scaled photo; its corner keeps its fraction of a pixel."""
-    if mask.area == 0:
-        return None
+def _scale_mask(mask: Mask, scale: tuple[float, float], height: int, width: int) -> Mask:
+    """The mask in the scaled photo; its corner keeps its fraction of a pixel."""
     corner = (mask.x * scale[0], mask.y * scale[1])
     x, y = int(corner[0]), int(corner[1])
     size = (
@@ -174,7 +172,7 @@ def _rescale_mask(mask: Mask, scale: tuple[float, float], width: int, height: in
     # pixel centres, not corners, are what warpAffine maps
     move[:, 2] += (move[:, 0] + move[:, 1] - 1) / 2
     bits = cv2.warpAffine(mask.bits.astype(np.float32), move, size, flags=cv2.INTER_AREA) > 0.5
-    return encode(Mask(x, y, bits), width, height)
+    return crop_to_content(bits, x, y)
 
 
 def _is_numbers(polygon: Any) -> bool:

@@ -43,11 +43,12 @@ class ShardWriter:
         alive = [item for item in picture.items if item.alive]
         for item in alive:
             item.row.status = "written"
+        objects = _objects(picture) if alive else []
         for start in range(0, len(alive), MAX_ROWS):
-            self._add_sample(picture, alive[start : start + MAX_ROWS])
+            self._add_sample(picture, objects, alive[start : start + MAX_ROWS])
         self.rows += [item.row for item in picture.items]
 
-    def _add_sample(self, picture: Picture, items: Sequence[Item]) -> None:
+    def _add_sample(self, picture: Picture, objects: list[dict[str, Any]], items: Sequence[Item]) -> None:
         assert picture.photo is not None
         key = f"{self._shard:06d}-{self.samples:05d}"
         self.samples += 1
@@ -64,7 +65,7 @@ class ShardWriter:
                 "height": height,
                 "license": picture.source.license,
             },
-            "objects": _objects(picture, width, height),
+            "objects": objects,
             "sketches": [
                 {
                     "row": number,
@@ -86,22 +87,26 @@ class ShardWriter:
         self._tar.write({"__key__": key, "jpg": picture.photo.jpeg, "sketches.png": png.tobytes(), "json": text})
 
 
-def _objects(picture: Picture, width: int, height: int) -> list[dict[str, Any]]:
+def _objects(picture: Picture) -> list[dict[str, Any]]:
     """Facts of every object of the image whose box means something, planned or not."""
     assert picture.photo is not None
+    height, width = picture.photo.rgb.shape[:2]
     items = {item.instance.object_id: item for item in picture.items}
     objects = []
     for row in picture.source.instances:
         item = items.get(row.instance.object_id)
-        box = clip_box(rescale(row.instance, picture.photo.scale, width, height).box, width, height, 0)
+        box = clip_box(rescale(row.instance, picture.photo.scale).box, width, height, 0)
         if isinstance(box, Reject):
+            continue
+        corners = [round(value, 2) for value in box]
+        if corners[0] == corners[2] or corners[1] == corners[3]:  # thinner than what is stored
             continue
         mask = item.mask if item is not None and item.alive else None
         objects.append(
             {
                 "object_id": row.instance.object_id,
                 "category": row.instance.category,
-                "box": [round(value, 2) for value in box],
+                "box": corners,
                 "mask": NO_MASK if mask is None else encode(mask, width, height),
                 "status": item.row.status if item is not None else row.status,
             }

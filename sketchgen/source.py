@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from fsspec.core import url_to_fs
+
+from data_manifests.packaged import packaged_file
+from data_manifests.schema import source_manifest
 from sketchgen.instance import Instance
+from sketchgen.photo import PhotoError
 
 
 @dataclass(frozen=True)
@@ -18,8 +24,15 @@ class SourceConfig:
     """Annotation file (COCO json); empty for packaged sources."""
     images: str = ""
     """Folder of the images, a local path or fsspec URL; empty for packaged sources."""
+    label: str = ""
+    """What the shards call it; empty = the name. Two sets that may meet in a mixture need two labels."""
     limit: int = 0
     """Only the first N images; 0 = all."""
+
+    @property
+    def packaged(self) -> bool:
+        """Whether its images lie inside installed packages."""
+        return self.name != "coco" and source_manifest(self.name)[0].images == "packaged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +49,13 @@ class SourceInstance:
 
 @dataclass(frozen=True, slots=True)
 class SourceImage:
-    """One image with all its rows. width and height in pixels as annotated, 0 where unknown."""
+    """One image with all its rows. width and height in pixels as annotated, 0 where unknown.
+
+    `file` is what `ImageFiles` takes: relative, so that a plan outlives a move of its images.
+    """
 
     image_id: str
-    url: str
+    file: str
     width: int
     height: int
     license: str
@@ -65,3 +81,49 @@ def source_fingerprint(config: SourceConfig) -> str:
     from sketchgen.sources import coco
 
     return coco.fingerprint(config)
+
+
+class ImageFiles:
+    """Reads the images of a source by the `file` of its rows."""
+
+    def __init__(self, config: SourceConfig) -> None:
+        """Raises ValueError where the folder of images is not there."""
+        self._packaged = config.packaged
+        if self._packaged:
+            return
+        if not config.images:
+            raise ValueError("source.images is empty: name the folder that holds the images (--source.images)")
+        try:
+            self._fs, self._root = url_to_fs(config.images)
+        except (ImportError, ValueError) as error:
+            raise ValueError(f"source.images: cannot open {config.images}: {error}") from None
+        if not self._fs.isdir(self._root):
+            raise ValueError(f"source.images: there is no folder {config.images}")
+        self._folder = config.images
+
+    def read(self, file: str) -> bytes:
+        """All bytes. Raises PhotoError (`image-missing`) where there is none; other OSErrors (a disk or
+        network that fails) stay what they are, since a retry may mend them."""
+        try:
+            if self._packaged:
+                return self._packaged_path(file).read_bytes()
+            return bytes(self._fs.cat_file(f"{self._root}/{file}"))
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            raise PhotoError("image-missing", f"{file} does not exist") from None
+
+    def check(self, files: Sequence[str]) -> None:
+        """Raises ValueError when none of these is there: the folder is another one than the annotations mean."""
+        if self._packaged:
+            for file in files:
+                self._packaged_path(file)
+        elif files and not any(self._fs.exists(f"{self._root}/{file}") for file in files):
+            raise ValueError(
+                f"source.images: none of the first {len(files)} images is in {self._folder} "
+                f"(the first would be {files[0]}); is it the right folder?"
+            )
+
+    @staticmethod
+    def _packaged_path(file: str) -> Path:
+        place, _, sha256 = file.rpartition("#")
+        package, _, path = place.partition("/")
+        return packaged_file(package, path, sha256)

@@ -14,15 +14,21 @@ from fsspec.core import url_to_fs
 
 TEMPORARY = ".tmp-"
 """Prefix of files that are being written; what still carries it belongs to a killed run."""
+PREVIEWS = "previews"
+"""The one folder inside it."""
 
 
 class Storage:
     """Files of one output folder, by name. Cheap to pickle: workers open their own connection."""
 
     def __init__(self, url: str) -> None:
+        """Raises ValueError for a URL that no installed file system takes."""
         self.url = url
         self._fs: fsspec.AbstractFileSystem
-        self._fs, self._root = url_to_fs(url)
+        try:
+            self._fs, self._root = url_to_fs(url)
+        except (ImportError, ValueError) as error:
+            raise ValueError(f"cannot open the output folder {url}: {error}") from None
 
     def __reduce__(self) -> tuple[type[Storage], tuple[str]]:
         return Storage, (self.url,)
@@ -33,25 +39,40 @@ class Storage:
         protocol = self._fs.protocol
         return Path(self._root) if "file" in ([protocol] if isinstance(protocol, str) else protocol) else None
 
-    def prepare(self) -> None:
-        """Make the folder, and remove what a killed run left half-written (call under the lock only).
-
-        Raises ValueError when it cannot be made or written to.
-        """
+    def make(self) -> None:
+        """Make the folder; raises ValueError when it cannot be made or written to."""
         try:
             self._fs.makedirs(self._root, exist_ok=True)
-            for name in self.names():
-                if name.rpartition("/")[2].startswith(TEMPORARY):
-                    self._fs.rm_file(self._path(name))
             self.write(f"{TEMPORARY}probe", b"")
-            self._fs.rm_file(self._path(f"{TEMPORARY}probe"))
+            self.remove(f"{TEMPORARY}probe")
         except OSError as error:
             raise ValueError(f"cannot write to the output folder {self.url}: {error}; choose another --out") from None
 
-    def names(self) -> list[str]:
-        """Names of all files, relative to the folder, sorted."""
-        start = len(self._root.rstrip("/")) + 1
-        return sorted(path[start:] for path in self._fs.find(self._root))
+    def prepare(self) -> None:
+        """Make the folder, and remove what a killed run left half-written (call under the lock only)."""
+        self.make()
+        for folder in ("", PREVIEWS):
+            for name in self.names(folder):
+                if name.rpartition("/")[2].startswith(TEMPORARY):
+                    self.remove(name)
+
+    def names(self, folder: str = "") -> list[str]:
+        """Names of the files that lie directly in a folder of it, relative to the top, sorted."""
+        return sorted(self.sizes(folder))
+
+    def sizes(self, folder: str = "") -> dict[str, int]:
+        """The same names with their sizes in bytes."""
+        place = f"{self._root}/{folder}".rstrip("/")
+        try:
+            entries = self._fs.ls(place, detail=True, refresh=True)
+        except FileNotFoundError:
+            return {}
+        prefix = f"{folder}/" if folder else ""
+        return {
+            prefix + entry["name"].rstrip("/").rpartition("/")[2]: int(entry["size"] or 0)
+            for entry in entries
+            if entry["type"] == "file"
+        }
 
     def exists(self, name: str) -> bool:
         """Whether the file is there."""

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 
@@ -25,8 +25,8 @@ from sketchgen.checks import (
 )
 from sketchgen.crop import cut
 from sketchgen.edges import EdgesConfig, compose, edges
-from sketchgen.instance import Box, Instance
-from sketchgen.photo import PhotoConfig, PhotoError, decode, read_bytes
+from sketchgen.instance import Box
+from sketchgen.photo import PhotoConfig, PhotoError, decode
 from sketchgen.picture import Item, Picture
 from sketchgen.plan import read_shard_plan
 from sketchgen.preview import draw_preview
@@ -34,6 +34,7 @@ from sketchgen.segmentation import rescale
 from sketchgen.segmenter import Segmenter
 from sketchgen.shard import shard_writer
 from sketchgen.sketcher import Sketcher
+from sketchgen.source import ImageFiles, SourceConfig
 from sketchgen.storage import Storage
 
 
@@ -73,16 +74,17 @@ class ShardWorker:
         segmenter: Segmenter,
         sketcher: Sketcher,
         config: DrawConfig,
-        source: str,
+        source: SourceConfig,
         mark: str,
         previews: int,
     ) -> None:
-        """source: its name, for the shards; mark: the settings' fingerprint; previews: how many a shard."""
+        """mark: the settings' fingerprint; previews: how many a shard."""
         self._storage = storage
         self._segmenter = segmenter
         self._sketcher = sketcher
         self._config = config
-        self._source = source
+        self._files = ImageFiles(source)
+        self._label = source.label or source.name
         self._mark = mark
         self._previews = previews
 
@@ -92,7 +94,7 @@ class ShardWorker:
         size = self._config.images_per_batch
         style = "+".join(filter(None, (self._sketcher.style, "edges")))
         generator = self._sketcher.generator
-        with shard_writer(self._storage, shard, self._source, style, generator, self._mark) as writer:
+        with shard_writer(self._storage, shard, self._label, style, generator, self._mark) as writer:
             for start in range(0, len(pictures), size):
                 group = pictures[start : start + size]
                 self._process(group, clock)
@@ -112,7 +114,7 @@ class ShardWorker:
     def _process(self, group: Sequence[Picture], clock: _Clock) -> None:
         with clock("read"):
             for picture in group:
-                _read(picture, self._config)
+                _read(picture, self._files, self._config)
         readable = [picture for picture in group if picture.photo is not None]
         with clock("segment"):
             _segment(readable, self._segmenter, self._config.checks)
@@ -141,13 +143,13 @@ class _Clock:
             self.seconds[stage] += time.perf_counter() - start  # type: ignore[assignment]
 
 
-def _read(picture: Picture, config: DrawConfig) -> None:
+def _read(picture: Picture, files: ImageFiles, config: DrawConfig) -> None:
     """Decode the photo, bring boxes into its pixels, and refuse those that hold nothing to draw."""
     if not picture.items:
         return
     source = picture.source
     try:
-        picture.photo = decode(read_bytes(source.url), (source.width, source.height), config.photo)
+        picture.photo = decode(files.read(source.file), (source.width, source.height), config.photo)
     except PhotoError as error:
         for item in picture.items:
             item.refuse(Reject(error.reason, str(error)))
@@ -155,12 +157,12 @@ def _read(picture: Picture, config: DrawConfig) -> None:
     height, width = picture.photo.rgb.shape[:2]
     kept: list[tuple[str, Box, str]] = []
     for item in picture.items:
-        instance = rescale(item.instance, picture.photo.scale, width, height)
+        item.instance = instance = rescale(item.instance, picture.photo.scale)
         box = clip_box(instance.box, width, height, config.checks.min_side)
         if isinstance(box, Reject):
             item.refuse(box)
             continue
-        item.instance = Instance(instance.object_id, instance.category, box, instance.segmentation)
+        item.instance = replace(instance, box=box)
         if twin := find_duplicate(box, instance.category, kept, config.checks):
             item.refuse(twin)
             continue

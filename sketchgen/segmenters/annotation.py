@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sketchgen.instance import Instance, Mask
-from sketchgen.segmentation import read_segmentation
+from sketchgen.segmentation import read_mask
 
 
 class AnnotationSegmenter:
@@ -21,6 +21,6 @@ class AnnotationSegmenter:
     def segment(self, images: Sequence[NDArray[np.uint8]], instances: Sequence[Sequence[Instance]]) -> list[list[Mask]]:
         """See `sketchgen.segmenter.Segmenter`."""
         return [
-            [read_segmentation(instance.segmentation, *image.shape[:2]) for instance in of_image]
+            [read_mask(instance, *image.shape[:2]) for instance in of_image]
             for image, of_image in zip(images, instances, strict=True)
         ]

@@ -17,7 +17,6 @@ from typing import Any
 
 import fsspec
 
-from data_manifests.packaged import packaged_file
 from data_manifests.schema import source_manifest
 from sketchgen.instance import Box, Instance
 from sketchgen.source import SourceConfig, SourceImage, SourceInstance
@@ -40,11 +39,8 @@ def read(config: SourceConfig) -> Iterator[SourceImage]:
     """Images with at least one annotation, in the order of the file."""
     url = annotations_url(config)
     data = _load(url)
-    packaged = config.name != "coco" and source_manifest(config.name)[0].images == "packaged"
-    if not packaged and not config.images:
-        raise ValueError(f"source.images is empty: name the folder that holds the images of {url}")
     names = {c["id"]: str(c["name"]) for c in _records(data, "categories", ("id", "name"), url)}
-    licenses = {entry.get("id"): str(entry.get("name", "")) for entry in data.get("licenses", [])}
+    licenses = _licenses(data.get("licenses"))
     rows: dict[Any, list[dict[str, Any]]] = defaultdict(list)
     seen = set()
     for annotation in _records(data, "annotations", ("id", "image_id"), url):
@@ -58,10 +54,10 @@ def read(config: SourceConfig) -> Iterator[SourceImage]:
             continue
         yield SourceImage(
             image_id=str(image["id"]),
-            url=_packaged_url(image) if packaged else _image_url(config.images, str(image["file_name"])),
+            file=_packaged_file(image) if config.packaged else _image_file(str(image["file_name"]), url),
             width=_size(image.get("width")),
             height=_size(image.get("height")),
-            license=licenses.get(image.get("license"), ""),
+            license=licenses.get(str(image.get("license")), ""),
             instances=tuple(_instance(annotation, names) for annotation in annotations),
         )
     if rows:
@@ -105,9 +101,16 @@ def _records(data: dict[str, Any], kind: str, needed: tuple[str, ...], url: str)
     """The entries of one list, each a dict with the needed fields as numbers or text."""
     for entry in data[kind]:
         for name in needed:
-            if not isinstance(entry, dict) or not isinstance(entry.get(name), int | float | str):
+            if not isinstance(entry, dict) or not _is_text(entry.get(name)):
                 raise ValueError(f"{url}: {kind} must have {' and '.join(needed)}, see {entry!r:.200}")
         yield entry
+
+
+def _is_text(value: Any) -> bool:
+    """A number, or text that can be written (a lone surrogate cannot)."""
+    if isinstance(value, str):
+        return not any("\ud800" <= letter <= "\udfff" for letter in value)
+    return isinstance(value, int | float)
 
 
 def _instance(annotation: dict[str, Any], names: dict[Any, str]) -> SourceInstance:
@@ -129,7 +132,7 @@ def _instance(annotation: dict[str, Any], names: dict[Any, str]) -> SourceInstan
 def _xyxy(bbox: Any) -> Box:
     try:
         x, y, width, height = (float(value) for value in bbox)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return (math.nan, math.nan, math.nan, math.nan)
     return (x, y, x + width, y + height)
 
@@ -138,13 +141,19 @@ def _size(value: Any) -> int:
     return int(value) if isinstance(value, int | float) and 0 < value < 1e6 else 0
 
 
-def _image_url(folder: str, name: str) -> str:
-    """Join, but let no annotation file reach outside the folder."""
+def _licenses(entries: Any) -> dict[str, str]:
+    """License id -> name; what is not in form is no licence."""
+    known = [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+    return {str(entry.get("id")): str(entry.get("name") or "") for entry in known}
+
+
+def _image_file(name: str, url: str) -> str:
+    """The name as it is, but no annotation file reaches outside the folder of images."""
     relative = PurePosixPath(name)
-    if relative.is_absolute() or ".." in relative.parts:
-        raise ValueError(f"file_name {name!r} leads out of {folder!r}; mend the annotations")
-    return f"{folder.rstrip('/')}/{name}"
+    if relative.is_absolute() or ".." in relative.parts or "://" in name or "\0" in name or not name:
+        raise ValueError(f"{url}: file_name {name!r} leads out of the folder of images; mend the annotations")
+    return name
 
 
-def _packaged_url(image: dict[str, Any]) -> str:
-    return str(packaged_file(image["package"], image["path"], image["sha256"]))
+def _packaged_file(image: dict[str, Any]) -> str:
+    return f"{image['package']}/{image['path']}#{image['sha256']}"

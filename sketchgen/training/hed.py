@@ -152,9 +152,9 @@ def photo_pairs(
         if (int(entry.image_id) % 3 == 0) != held_out:
             continue
         objects = [row.instance for row in entry.instances if row.status == "planned"]
-        picture = cv2.imread(entry.url, cv2.IMREAD_COLOR_RGB)
+        picture = cv2.imread(str(images / entry.file), cv2.IMREAD_COLOR_RGB)
         if picture is None:
-            raise ValueError(f"{entry.url} cannot be read as an image; leave it out of {annotations}")
+            raise ValueError(f"{images / entry.file} cannot be read as an image; leave it out of {annotations}")
         for instance, mask in zip(objects, segmenter.segment([picture], [objects])[0], strict=True):
             if mask.area and max(mask.bits.shape) >= min_side:
                 yield teach(model, picture, mask, side, f"{entry.image_id}/{instance.object_id}")

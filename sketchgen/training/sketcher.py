@@ -49,13 +49,13 @@ class SketcherTraining:
     """Share of the photos' crops in a batch."""
     min_side: int = 80
     """Photo instances with a smaller longer side, in pixels, are left out."""
-    steps: int = 4800
+    steps: int = 5600
     """Optimiser steps of each network."""
     batch: int = 12
     """Crops a step."""
     window: int = 128
     """Side of the random windows trained on, in pixels of the 256 px crop."""
-    whole_from: float = 0.75
+    whole_from: float = 0.65
     """Share of the steps after which whole crops are trained on, three times fewer a step."""
     lr: float = 1.5e-3
     """Peak learning rate of the generator (Adam, cosine decay after a short rise)."""
@@ -65,7 +65,10 @@ class SketcherTraining:
     """Weight of L1, as in Pix2Pix; the adversarial term has 1."""
     ink_weight: float = 3.0
     """Extra weight of L1 where the target has ink: a tenth of the pixels would otherwise be averaged to white."""
-    adversary_from: float = 0.2
+    late_ink_weight: float = 1.0
+    """The same once whole crops are trained on: by then nothing fades to white, and what the first weight costs is
+    precision, as a stroke pays from a probability of 1 / (2 + weight)."""
+    adversary_from: float = 0.15
     """Share of the steps after which the adversarial term joins."""
     adversary_weight: float = 1.0
     """Weight of the adversarial term."""
@@ -255,7 +258,8 @@ class Run:
         )
         with torch.autocast("cpu", dtype=torch.bfloat16):  # twice as fast on CPUs that have it
             drawn = torch.sigmoid(self.generator(x))
-        l1 = ((drawn.float() - ink).abs() * (1 + config.ink_weight * ink)).mean()
+        ink_weight = config.late_ink_weight if share >= config.whole_from else config.ink_weight
+        l1 = ((drawn.float() - ink).abs() * (1 + ink_weight * ink)).mean()
         loss, figures = config.l1_weight * l1, {"l1": float(l1.detach())}
         if share >= config.adversary_from:
             figures["judge"] = self._judge(x, ink, drawn.detach())

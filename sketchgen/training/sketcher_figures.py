@@ -96,7 +96,7 @@ def held_out_crops(annotations: Path, images: Path, side: int, min_area: int = 3
         if int(entry.image_id) % 3:
             continue
         objects = [row.instance for row in entry.instances if row.status == "planned"]
-        picture = np.asarray(cv2.imread(entry.url, cv2.IMREAD_COLOR_RGB), np.uint8)
+        picture = np.asarray(cv2.imread(str(images / entry.file), cv2.IMREAD_COLOR_RGB), np.uint8)
         for mask in segmenter.segment([picture], [objects])[0]:
             if mask.area > min_area:
                 yield cut(picture, mask, side)

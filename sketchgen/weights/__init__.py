@@ -12,12 +12,18 @@ def shipped(name: str) -> Path:
 
 
 def weights_identity(checkpoint: str, shipped_name: str) -> str:
-    """sha256 of the weights file that will be used; the text itself for a hub id or a folder.
+    """sha256 of the weights that will be used (of all files, for a folder); the text itself for a hub id.
 
     checkpoint: as the user gave it, "" for the shipped weights called `shipped_name`.
     """
     path = Path(checkpoint) if checkpoint or not shipped_name else shipped(shipped_name)
-    if not path.is_file():
+    files = [path]
+    if checkpoint and path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.is_file())
+    if not files or not files[0].is_file():
         return checkpoint
-    with path.open("rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return f"sha256:{digest.hexdigest()}"

@@ -48,9 +48,7 @@ def test_missing_file(package: Path) -> None:
 
 
 def test_missing_package() -> None:
-    with pytest.raises(
-        ValueError, match=r"x/cat\.jpg: its package 'no-such-box' is not installed.*constraints"
-    ):
+    with pytest.raises(ValueError, match=r"x/cat\.jpg: its package 'no-such-box' is not installed.*constraints"):
         packaged_file("no-such-box", "x/cat.jpg", "")
 
 

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sketchgen.source import SourceConfig, read_source
+from sketchgen.photo import PhotoError
+from sketchgen.source import ImageFiles, SourceConfig, read_source
 
 
 def config(folder: tuple[Path, Path]) -> SourceConfig:
@@ -88,32 +89,53 @@ def test_missing_settings_name_their_flags(tmp_path: Path) -> None:
         list(read_source(SourceConfig("coco")))
     with pytest.raises(FileNotFoundError, match="none.json does not exist"):
         list(read_source(SourceConfig("coco", str(tmp_path / "none.json"), str(tmp_path))))
-    path = tmp_path / "empty.json"
-    path.write_text('{"images": [], "annotations": [], "categories": []}')
     with pytest.raises(ValueError, match=r"source\.images is empty"):
-        list(read_source(SourceConfig("coco", str(path))))
+        ImageFiles(SourceConfig("coco", "x.json"))
+    with pytest.raises(ValueError, match=r"there is no folder .*nowhere"):
+        ImageFiles(SourceConfig("coco", "x.json", str(tmp_path / "nowhere")))
 
 
-@pytest.mark.parametrize("name", ["/etc/passwd", "../secret.jpg", "a/../../b.jpg"])
+def test_files_that_are_missing_have_a_reason_and_a_wrong_folder_is_an_error(coco_folder) -> None:
+    settings = config(coco_folder(2))
+    files = ImageFiles(settings)
+    files.check(["none.jpg", "0001.jpg"])
+    with pytest.raises(ValueError, match=r"none of the first 2 images .*none\.jpg.*right folder"):
+        files.check(["none.jpg", "neither.jpg"])
+    with pytest.raises(PhotoError, match=r"^none\.jpg does not exist") as caught:
+        files.read("none.jpg")
+    assert caught.value.reason == "image-missing"
+    assert files.read("0002.jpg")[:2] == b"\xff\xd8"
+
+
+@pytest.mark.parametrize("name", ["/etc/passwd", "../secret.jpg", "a/../../b.jpg", "http://x/y.jpg", "a\0.jpg", ""])
 def test_no_annotation_reaches_outside_the_folder(coco_folder, name: str) -> None:
     folder = coco_folder(1, edit=lambda data: data["images"][0].update(file_name=name))
     with pytest.raises(ValueError, match="leads out of"):
         list(read_source(config(folder)))
 
 
-JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.just(10**400) | st.floats() | st.text(max_size=5),
                     lambda inner: st.lists(inner, max_size=4), max_leaves=6)  # fmt: skip
 
 
+PLACES = [("annotations", name) for name in ("bbox", "category_id", "iscrowd", "segmentation", "image_id", "id")] + [
+    ("images", name) for name in ("id", "file_name", "width", "height", "license")
+]
+PLACES += [("categories", "id"), ("categories", "name"), ("licenses", "id"), ("licenses", "name")]
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150)
-@given(field=st.sampled_from(["bbox", "category_id", "iscrowd", "segmentation", "image_id", "id"]), value=JSON)
-def test_any_value_in_any_field_gives_rows_or_a_value_error(tmp_path: Path, field: str, value: Any) -> None:
+@given(place=st.sampled_from(PLACES), value=JSON)
+def test_any_value_in_any_field_gives_rows_or_a_value_error(tmp_path: Path, place: tuple[str, str], value: Any) -> None:
     path = tmp_path / "fuzz.json"
+    kind, field = place
     data = {
         "images": [{"id": 1, "file_name": "a.jpg", "width": 5, "height": 5}],
-        "annotations": [row(1), row(2, **{field: value})],
+        "annotations": [row(1), row(2)],
         "categories": [{"id": 7, "name": "ball"}],
+        "licenses": [{"id": 1, "name": "CC0"}],
     }
+    data[kind][-1][field] = value
     path.write_text(json.dumps(data))
     try:
         images = list(read_source(SourceConfig("coco", str(path), str(tmp_path))))

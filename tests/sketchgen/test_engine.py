@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sketchgen.engine import EngineConfig, TaskFailed, run
+from sketchgen.engine import EngineConfig, TaskFailed, _share, run
 
 ENGINES = ["local", pytest.param("ray", marks=pytest.mark.slow)]
 
@@ -80,6 +80,28 @@ def without_weights():
 def test_a_worker_that_cannot_be_made_fails_the_run_with_its_own_error(engine: str) -> None:
     with pytest.raises(FileNotFoundError, match=r"^weights\.pt does not exist"):
         list(run(without_weights, [1, 2, 3], EngineConfig(engine, 1)))
+
+
+def makes_one_worker_only(folder: str):
+    """The first process that asks gets a worker, every other one fails (a node without the weights)."""
+    try:
+        (Path(folder) / "taken").mkdir()
+    except FileExistsError:
+        raise FileNotFoundError("weights.pt does not exist") from None
+    return make_worker(folder)
+
+
+@pytest.mark.slow
+def test_one_sick_worker_does_not_burn_the_tasks_of_the_others(tmp_path: Path) -> None:
+    events = list(run(partial(makes_one_worker_only, str(tmp_path)), list(range(20, 30)), EngineConfig("ray", 2)))
+    assert not [event for event in events if isinstance(event, TaskFailed)]
+    assert {event[0] for event in events} == set(range(20, 30))
+
+
+@pytest.mark.parametrize(("total", "count", "share"), [(2, 2, 1.0), (2, 3, 0.5), (2, 5, 0.3333), (8, 3, 1.0)])
+def test_shares_leave_no_worker_without_room(total: int, count: int, share: float) -> None:
+    assert _share(total, count) == share
+    assert total * int(1 / share) >= count
 
 
 def test_nothing_to_do_starts_nothing() -> None:

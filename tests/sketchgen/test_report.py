@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from sketchgen.progress import ProgressDisplay
-from sketchgen.report import ReportConfig
+from sketchgen.report import ReportConfig, _spread
 from sketchgen.run import run
 from sketchgen.worker import Progress
 from tests.sketchgen.test_run import config, quiet
@@ -42,7 +42,7 @@ def test_rejects_are_counted_with_an_example(coco_folder, tmp_path: Path) -> Non
     page = (tmp_path / "out" / "report.html").read_text()
     assert "<b>2</b><span>sketches written" in page
     assert "<b>1</b><span>instances rejected" in page
-    assert re.search(r"<td>image-missing</td><td class=\"n\">1</td><td class=\"detail\">.*0002.jpg does not exist", page)
+    assert re.search(r"<td>image-missing</td><td class=\"n\">1</td><td class=\"detail\">0002.jpg does not exist", page)
 
 
 def test_fewer_pages_than_before_leave_no_old_ones(coco_folder, tmp_path: Path) -> None:
@@ -50,6 +50,14 @@ def test_fewer_pages_than_before_leave_no_old_ones(coco_folder, tmp_path: Path) 
     run(settings, quiet())
     run(replace(settings, report=ReportConfig(previews=9, per_page=9)), quiet())
     assert [page.name for page in (tmp_path / "out").glob("report*.html")] == ["report.html"]
+
+
+def test_a_large_run_shows_a_part_from_all_over() -> None:
+    assert _spread({"a": 3, "b": 5}, 8) == {"a": 3, "b": 5}
+    assert _spread({"a": 3, "b": 50}, 20) == {"a": 3, "b": 10}
+    many = {str(n): 24 for n in range(1000)}
+    assert sum(_spread(many, 100).values()) == 100
+    assert list(_spread(many, 100))[:3] == ["0", "10", "20"]
 
 
 def test_a_retried_shard_counts_once() -> None:

@@ -18,11 +18,12 @@ from PIL import Image
 from rich.console import Console
 
 from data_manifests.schema import validate
+from sketchgen.config import RunConfig, settings_of
 from sketchgen.engine import EngineConfig
 from sketchgen.ledger import read_ledger
 from sketchgen.output import completions, fingerprint, locked
 from sketchgen.report import ReportConfig
-from sketchgen.run import RunConfig, run, settings_of
+from sketchgen.run import run
 from sketchgen.segmenter import SegmenterConfig
 from sketchgen.sketcher import SketcherConfig
 from sketchgen.source import SourceConfig
@@ -138,6 +139,83 @@ def test_a_source_that_cannot_be_read_leaves_no_claim_on_the_folder(coco_folder,
     assert run(settings, quiet()) == 0
 
 
+def test_a_wrong_folder_of_images_is_an_error_before_anything_is_recorded(coco_folder, tmp_path: Path) -> None:
+    annotations, images = coco_folder()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="right folder"):
+        run(config((annotations, tmp_path / "empty"), tmp_path / "out"), quiet())
+    assert run(config((annotations, images), tmp_path / "out"), quiet()) == 0
+    assert {row.status for row in ledger(tmp_path / "out")} == {"written"}
+
+
+def test_images_may_move_between_two_runs_and_the_bytes_stay(coco_folder, tmp_path: Path) -> None:
+    folder = coco_folder(4)
+    (folder[1] / "0002.jpg").unlink()
+    run(config(folder, tmp_path / "straight"), quiet())
+    run(config(folder, tmp_path / "moved"), quiet())
+    (tmp_path / "moved" / "000001.json").unlink()
+    folder[1].rename(tmp_path / "elsewhere")
+    assert run(config((folder[0], tmp_path / "elsewhere"), tmp_path / "moved"), quiet()) == 0
+    assert hashes(tmp_path / "moved") == hashes(tmp_path / "straight")
+
+
+def test_a_shard_whose_tar_is_gone_is_made_again(coco_folder, tmp_path: Path) -> None:
+    settings = config(coco_folder(4), tmp_path / "out")
+    run(settings, quiet())
+    before = hashes(tmp_path / "out")
+    (tmp_path / "out" / "000000.tar").unlink()
+    run(settings, quiet())
+    assert hashes(tmp_path / "out") == before
+
+
+def test_a_folder_with_other_files_is_not_touched(coco_folder, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "README.md").write_text("mine")
+    with pytest.raises(ValueError, match=r"not empty and no output of sketchgen \(it holds README\.md\)"):
+        run(config(coco_folder(), home), quiet())
+    assert (home / "README.md").read_text() == "mine"
+
+
+def test_settings_of_a_run_that_made_nothing_can_be_mended(coco_folder, tmp_path: Path) -> None:
+    settings = config(coco_folder(), tmp_path / "out")
+    missing = replace(settings, segmenter=SegmenterConfig("boxseg", checkpoint="nowhere.safetensors"))
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        run(missing, quiet())
+    assert run(settings, quiet()) == 0
+
+
+def test_a_box_thinner_than_what_is_stored_costs_no_shard(coco_folder, tmp_path: Path) -> None:
+    thin = {"id": 1, "image_id": 1, "category_id": 7, "bbox": [10, 10, 0.003, 50]}
+    folder = coco_folder(2, extra=[thin])
+    assert run(config(folder, tmp_path / "out"), quiet()) == 0
+    assert {row.object_id: row.reason for row in ledger(tmp_path / "out")} == {"1": "box-small", "101": "", "102": ""}
+    assert [len(json.loads(sample["json"])["objects"]) for sample in samples(tmp_path / "out")] == [1, 1]
+
+
+def test_a_run_length_encoding_that_claims_another_size_is_not_unpacked(coco_folder, tmp_path: Path) -> None:
+    bomb = {"size": [50_000, 50_000], "counts": [0, 2_500_000_000]}
+    folder = coco_folder(1, edit=lambda data: data["annotations"][0].update(segmentation=bomb))
+    settings = config(folder, tmp_path / "out")
+    small = replace(settings, draw=replace(settings.draw, photo=replace(settings.draw.photo, max_side=100)))
+    run(small, quiet())
+    assert [row.reason for row in ledger(tmp_path / "out")] == ["mask-empty"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"threads": 0}, "threads is 0, must be at least 1"),
+        ({"images_per_shard": 0}, "images_per_shard is 0"),
+        ({"engine": EngineConfig("local", retries=-1)}, r"engine\.retries is -1"),
+        ({"out": "nosuch://x"}, "cannot open the output folder nosuch://x"),
+    ],
+)
+def test_settings_that_mean_nothing_are_named(coco_folder, tmp_path: Path, fields: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        run(replace(config(coco_folder(1), tmp_path / "out"), **fields), quiet())
+
+
 def test_two_runs_cannot_share_a_folder(coco_folder, tmp_path: Path) -> None:
     settings = config(coco_folder(), tmp_path / "out")
     with locked(Storage(settings.out)), pytest.raises(ValueError, match="another run is writing"):
@@ -174,7 +252,7 @@ def test_bad_input_becomes_ledger_rows_and_the_rest_goes_on(coco_folder, tmp_pat
         "104": "image-unreadable", "105": "box-small", "106": "", "107": "", "108": "",
     }  # fmt: skip
     details = {row.object_id: row.detail for row in ledger(tmp_path / "out")}
-    assert "0002.jpg does not exist" in details["102"]
+    assert details["102"] == "0002.jpg does not exist"
     assert "0 bytes" in details["103"]
 
 

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 from pycocotools import mask as coco_mask
 
 from sketchgen.instance import Instance, Mask
-from sketchgen.segmentation import encode, read_segmentation, rescale
+from sketchgen.segmentation import encode, read_mask, rescale
 
 
 @settings(max_examples=300)
@@ -31,9 +31,9 @@ def test_encoding_equals_pycocotools_on_the_full_image(data: st.DataObject) -> N
 
 def test_scaling_moves_box_and_polygon_alike() -> None:
     square = [10.0, 10.0, 30.0, 10.0, 30.0, 30.0, 10.0, 30.0]
-    scaled = rescale(Instance("1", "ball", (10, 10, 30, 30), [square]), (0.5, 2.0), 50, 200)
+    scaled = rescale(Instance("1", "ball", (10, 10, 30, 30), [square]), (0.5, 2.0))
     assert scaled.box == (5, 20, 15, 60)
-    mask = read_segmentation(scaled.segmentation, 200, 50)
+    mask = read_mask(scaled, 200, 50)
     assert (mask.x, mask.y, mask.bits.shape) == (5, 20, (40, 10))
 
 
@@ -45,13 +45,13 @@ def test_scaling_a_run_length_encoding(compressed: bool) -> None:
     rle = {"size": [100, 80], "counts": code["counts"].decode()}
     if not compressed:
         rle["counts"] = [10 * 100 + 20] + [40, 60] * 39 + [40, 8000 - (49 * 100 + 60)]
-    scaled = rescale(Instance("1", "ball", (10, 20, 50, 60), rle), (0.5, 0.5), 40, 50)
-    mask = read_segmentation(scaled.segmentation, 50, 40)
+    scaled = rescale(Instance("1", "ball", (10, 20, 50, 60), rle), (0.5, 0.5))
+    mask = read_mask(scaled, 50, 40)
     assert (mask.x, mask.y, mask.bits.shape) == (5, 10, (20, 20))
     assert mask.bits.all()
 
 
 @pytest.mark.parametrize("junk", [None, [], "text", [[1.0, "a"]], {"size": [5, 5]}, {"counts": "x"}, [None]])
 def test_scaling_junk_raises_nothing(junk: object) -> None:
-    scaled = rescale(Instance("1", "ball", (0, 0, 5, 5), junk), (0.5, 0.5), 10, 10)
-    assert read_segmentation(scaled.segmentation, 10, 10).area == 0
+    scaled = rescale(Instance("1", "ball", (0, 0, 5, 5), junk), (0.5, 0.5))
+    assert read_mask(scaled, 10, 10).area == 0

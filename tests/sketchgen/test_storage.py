@@ -22,7 +22,10 @@ def storage(request, tmp_path: Path) -> Storage:
 def test_write_read_remove(storage: Storage) -> None:
     storage.write("a.txt", b"one")
     storage.write("deep/b.txt", b"two")
-    assert storage.names() == ["a.txt", "deep/b.txt"]
+    assert storage.names() == ["a.txt"]
+    assert storage.names("deep") == ["deep/b.txt"]
+    assert storage.sizes("deep") == {"deep/b.txt": 3}
+    assert storage.names("nowhere") == []
     assert storage.read("deep/b.txt") == b"two"
     storage.write("a.txt", b"three")
     assert storage.open("a.txt").read() == b"three"
@@ -54,8 +57,11 @@ def test_what_a_killed_writer_left_is_removed(tmp_path: Path) -> None:
     assert subprocess.run([sys.executable, "-c", code]).returncode == -9
     (left,) = tmp_path.iterdir()
     assert left.name.startswith(".tmp-")
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / ".tmp-mine").touch()  # a folder of somebody else is none of our business
     Storage(str(tmp_path)).prepare()
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["theirs"]
+    assert (tmp_path / "theirs" / ".tmp-mine").exists()
 
 
 def test_a_folder_that_cannot_be_made_is_one_clear_error(tmp_path: Path) -> None:

@@ -1,0 +1,101 @@
+"""The complete settings of a run, and which of them decide the bytes of its output."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from data_manifests.schema import SCHEMA_VERSION
+from sketchgen.engine import EngineConfig
+from sketchgen.report import ReportConfig
+from sketchgen.segmenter import SegmenterConfig, segmenter_weights
+from sketchgen.sketcher import SketcherConfig, sketcher_weights
+from sketchgen.source import SourceConfig, source_fingerprint
+from sketchgen.worker import DrawConfig
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that a run of sketchgen needs."""
+
+    source: SourceConfig = field(default_factory=SourceConfig)
+    segmenter: SegmenterConfig = field(default_factory=SegmenterConfig)
+    sketcher: SketcherConfig = field(default_factory=SketcherConfig)
+    draw: DrawConfig = field(default_factory=DrawConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    report: ReportConfig = field(default_factory=ReportConfig)
+    images_per_shard: int = 256
+    """Images a shard: the unit of work, and of what a kill can cost."""
+    threads: int = 1
+    """Threads of a worker's models; fixed, so that reruns are identical."""
+    out: str = "out/sketches"
+    """Output folder, a local path or fsspec URL."""
+    dry_run: bool = False
+    """Print the plan and stop."""
+
+
+def settings_of(config: RunConfig) -> dict[str, Any]:
+    """The settings that decide the bytes of the output; paths and the engine are not among them."""
+    segmenter = asdict(config.segmenter) | {"checkpoint": segmenter_weights(config.segmenter)}
+    sketcher = asdict(config.sketcher) | {"checkpoint": sketcher_weights(config.sketcher)}
+    for part in (segmenter, sketcher):
+        del part["device"]
+    return {
+        "schema": SCHEMA_VERSION,
+        "source": {
+            "name": config.source.name,
+            "label": config.source.label or config.source.name,
+            "limit": config.source.limit,
+            "annotations": source_fingerprint(config.source),
+        },
+        "segmenter": segmenter,
+        "sketcher": sketcher,
+        "draw": asdict(config.draw),
+        "images_per_shard": config.images_per_shard,
+        "threads": config.threads,
+    }
+
+
+def checked(config: RunConfig) -> RunConfig:
+    """The config with local paths made absolute: workers may run elsewhere.
+
+    Raises ValueError for numbers that mean nothing, with the flag and what it must be.
+    """
+    least = {
+        "images_per_shard": (config.images_per_shard, 1),
+        "threads": (config.threads, 1),
+        "engine.workers": (config.engine.workers, 0),
+        "engine.retries": (config.engine.retries, 0),
+        "source.limit": (config.source.limit, 0),
+        "segmenter.batch": (config.segmenter.batch, 1),
+        "sketcher.batch": (config.sketcher.batch, 1),
+        "draw.images_per_batch": (config.draw.images_per_batch, 1),
+        "draw.photo.max_side": (config.draw.photo.max_side, 1),
+        "draw.edges.outline": (config.draw.edges.outline, 1),
+        "draw.margin": (config.draw.margin, 1),
+        "report.previews": (config.report.previews, 0),
+        "report.per_page": (config.report.per_page, 1),
+        "report.pages": (config.report.pages, 1),
+    }
+    for name, (value, minimum) in least.items():
+        if value < minimum:
+            raise ValueError(f"{name} is {value}, must be at least {minimum}")
+    source = config.source
+    return replace(
+        config,
+        out=absolute(config.out),
+        source=replace(source, annotations=absolute(source.annotations), images=absolute(source.images)),
+        segmenter=replace(config.segmenter, checkpoint=_absolute_if_there(config.segmenter.checkpoint)),
+        sketcher=replace(config.sketcher, checkpoint=_absolute_if_there(config.sketcher.checkpoint)),
+    )
+
+
+def absolute(url: str) -> str:
+    """A local path made absolute; URLs and "" as they are."""
+    return os.path.abspath(os.path.expanduser(url)) if url and "://" not in url else url
+
+
+def _absolute_if_there(checkpoint: str) -> str:
+    """A checkpoint may be a hub id, which looks like a relative path."""
+    return absolute(checkpoint) if checkpoint and os.path.exists(os.path.expanduser(checkpoint)) else checkpoint

@@ -19,8 +19,8 @@ DARK = 128
 class ChecksConfig:
     """Thresholds; the value seen is in the ledger beside each reject."""
 
-    min_side: float = 16.0
-    """Shorter side of the clipped box, pixels of the stored photo (`box-small`)."""
+    min_side: float = 24.0
+    """Shorter side of the clipped box, pixels of the stored photo (`box-small`); smaller ones give blobs."""
     duplicate_iou: float = 0.9
     """A later box of the same class that overlaps an earlier one this much is a `duplicate`."""
     min_score: float = 0.64

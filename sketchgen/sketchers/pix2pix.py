@@ -219,7 +219,7 @@ def _lift(square: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8
     return np.ascontiguousarray(part)
 
 
-FAINT, SURE, SPECK = 0.4, 0.7, 40
+FAINT, SURE, SPECK = 0.5, 0.8, 60
 """A stroke is a connected piece of ink over FAINT with a pixel over SURE and at least SPECK pixels."""
 
 

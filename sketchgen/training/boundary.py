@@ -103,9 +103,9 @@ def best_rival(name: str, settings: Iterable[tuple[str, Drawer]], pairs: Sequenc
     return best
 
 
-def canny_settings() -> Iterable[tuple[str, Drawer]]:
+def canny_settings(sigmas: Sequence[float]) -> Iterable[tuple[str, Drawer]]:
     """Blur times threshold."""
-    for sigma, high in product((1.0, 1.5, 2.0, 3.0, 4.0), (30, 60, 90, 120, 160, 200, 250, 300, 400)):
+    for sigma, high in product(sigmas, (30, 60, 90, 120, 160, 200, 250, 300, 400)):
         yield f"sigma {sigma}, high {high}", lambda rgb, sigma=sigma, high=high: canny(rgb, sigma, high)  # type: ignore[misc]
 
 

@@ -134,9 +134,9 @@ def test_edge_map_does_not_depend_on_contrast() -> None:
 def test_finish_keeps_strokes_and_drops_specks_and_fog() -> None:
     ink = np.zeros((60, 60), np.float32)
     ink[10:12, 5:45] = 0.9
-    ink[10:12, 45:55] = 0.5  # fades, but belongs to a sure stroke
+    ink[10:12, 45:55] = 0.6  # fades, but belongs to a sure stroke
     ink[25:28, 5:15] = 0.9  # a speck
-    ink[40:45, 5:55] = 0.5  # fog
+    ink[40:45, 5:55] = 0.6  # fog
     drawn = finish(ink)
     assert drawn.dtype == np.uint8
     assert (drawn[10:12, 5:45] == 0).all()

@@ -341,4 +341,4 @@ def test_the_config_beside_the_output_is_complete(coco_folder, tmp_path: Path) -
     run(settings, quiet())
     saved = json.loads((tmp_path / "out" / "settings.json").read_text())
     assert saved == json.loads(json.dumps(settings_of(settings)))
-    assert saved["draw"]["checks"]["min_side"] == 16
+    assert saved["draw"]["checks"]["min_side"] == 24

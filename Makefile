@@ -49,7 +49,7 @@ train-segmenter: $(READY_TRAIN)  ## train the embedded segmenter on a COCO folde
 train-sketcher: $(READY_TRAIN)  ## train the embedded Pix2Pix sketcher (ARGS="--help")
 	@$(PY) -m pipelines.train_sketcher $(ARGS)
 
-test: $(READY)  ## all tests
+test: $(READY_TRAIN)  ## all tests
 	@HF_HUB_OFFLINE=1 $(PY) -m pytest
 
 test-fast: $(READY)  ## the core tests, without the slow ones

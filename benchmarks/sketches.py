@@ -33,10 +33,11 @@ from sketchgen.instance import Instance, Mask
 from sketchgen.plan import read_plan, write_plan
 from sketchgen.report import ReportConfig
 from sketchgen.run import make_worker
-from sketchgen.segmenter import build_segmenter
-from sketchgen.sketcher import build_sketcher
+from sketchgen.segmenters import build_segmenter
+from sketchgen.sketchers import build_sketcher
 from sketchgen.sketchers.blank import BlankSketcher
-from sketchgen.source import SourceConfig, read_source
+from sketchgen.source import SourceConfig
+from sketchgen.sources import read_source
 from sketchgen.storage import Storage
 from sketchgen.worker import DrawConfig, ShardWorker, pin_threads
 

@@ -17,7 +17,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
 from rich.table import Table
 
-from sketchgen.segmenter import Segmenter, SegmenterConfig, build_segmenter
+from sketchgen.segmenter import Segmenter, SegmenterConfig
+from sketchgen.segmenters import build_segmenter
 from sketchgen.training.cutouts import Scene, paste_scenes, read_coco, read_drawings
 from sketchgen.training.mask_quality import FilledBox, Quality, Verdict, coco_scenes, judge, over, summarize
 from sketchgen.training.segmenter import SegmenterTraining, train

@@ -11,7 +11,8 @@ from sketchgen.engine import EngineConfig
 from sketchgen.report import ReportConfig
 from sketchgen.segmenter import SegmenterConfig, segmenter_weights
 from sketchgen.sketcher import SketcherConfig, sketcher_weights
-from sketchgen.source import SourceConfig, source_fingerprint
+from sketchgen.source import SourceConfig
+from sketchgen.sources import source_fingerprint
 from sketchgen.worker import DrawConfig
 
 

@@ -20,9 +20,10 @@ from sketchgen.output import append_log, belongs_to, completions, fingerprint, l
 from sketchgen.plan import Plan, read_plan, read_shard_plan, write_plan
 from sketchgen.progress import ProgressDisplay
 from sketchgen.report import Counts, count, write_report
-from sketchgen.segmenter import build_segmenter
-from sketchgen.sketcher import build_sketcher
-from sketchgen.source import ImageFiles, read_source
+from sketchgen.segmenters import build_segmenter
+from sketchgen.sketchers import build_sketcher
+from sketchgen.source import ImageFiles
+from sketchgen.sources import read_source
 from sketchgen.storage import Storage
 from sketchgen.worker import ShardWorker, pin_threads
 

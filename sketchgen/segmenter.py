@@ -1,4 +1,4 @@
-"""Segmenters: boxes in, masks out. The protocol, its settings, and the way to build one."""
+"""Segmenters: boxes in, masks out. The protocol and its settings (sketchgen.segmenters builds one)."""
 
 from __future__ import annotations
 
@@ -44,34 +44,6 @@ class SegmenterConfig:
     """Boxes a forward pass: bounds the memory."""
     device: str = "auto"
     """auto (cuda if there is one), cpu, cuda, cuda:1, ..."""
-
-
-def build_segmenter(config: SegmenterConfig) -> Segmenter:
-    """The segmenter that `config` names; heavy packages are imported only here.
-
-    Raises ValueError or FileNotFoundError with the remedy when its checkpoint or package is missing.
-    """
-    match config.name:
-        case "boxseg":
-            from sketchgen.segmenters.boxseg import BoxSegmenter
-
-            return BoxSegmenter(config)
-        case "sam2":
-            from sketchgen.segmenters.sam2_native import Sam2Segmenter, load_sam2
-
-            return Sam2Segmenter(load_sam2(config), config.batch)
-        case "sam2-hf":
-            from sketchgen.segmenters.sam2_hf import Sam2HfSegmenter, load_sam2_hf
-
-            return Sam2HfSegmenter(load_sam2_hf(config), config.batch)
-        case "grabcut":
-            from sketchgen.segmenters.grabcut import GrabCutSegmenter
-
-            return GrabCutSegmenter()
-        case "annotation":
-            from sketchgen.segmenters.annotation import AnnotationSegmenter
-
-            return AnnotationSegmenter()
 
 
 def segmenter_weights(config: SegmenterConfig) -> str:

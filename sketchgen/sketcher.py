@@ -1,4 +1,4 @@
-"""Sketchers: masked crops in, strokes out. The protocol, its settings, and the way to build one."""
+"""Sketchers: masked crops in, strokes out. The protocol and its settings (sketchgen.sketchers builds one)."""
 
 from __future__ import annotations
 
@@ -43,23 +43,6 @@ class SketcherConfig:
     """Crops a forward pass: bounds the memory."""
     device: str = "auto"
     """auto (cuda if there is one), cpu, cuda, cuda:1, ..."""
-
-
-def build_sketcher(config: SketcherConfig) -> Sketcher:
-    """The sketcher that `config` names; raises FileNotFoundError with the remedy without weights."""
-    match config.name:
-        case "pix2pix":
-            from sketchgen.sketchers.pix2pix import Pix2PixSketcher
-
-            return Pix2PixSketcher(config)
-        case "photo-sketching":
-            from sketchgen.sketchers.photo_sketching import PhotoSketcher
-
-            return PhotoSketcher(config)
-        case "none":
-            from sketchgen.sketchers.blank import BlankSketcher
-
-            return BlankSketcher()
 
 
 def sketcher_weights(config: SketcherConfig) -> str:

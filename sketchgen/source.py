@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,27 +60,6 @@ class SourceImage:
     height: int
     license: str
     instances: tuple[SourceInstance, ...]
-
-
-def read_source(config: SourceConfig) -> Iterator[SourceImage]:
-    """Every image of the source that has an instance, in the source's order.
-
-    Raises ValueError or FileNotFoundError with what was expected and the remedy.
-    """
-    from sketchgen.sources import coco
-
-    images = coco.read(config)
-    for number, image in enumerate(images):
-        if config.limit and number >= config.limit:
-            return
-        yield image
-
-
-def source_fingerprint(config: SourceConfig) -> str:
-    """sha256 of the annotations: two runs with the same one plan the same work."""
-    from sketchgen.sources import coco
-
-    return coco.fingerprint(config)
 
 
 class ImageFiles:

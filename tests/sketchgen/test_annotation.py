@@ -17,7 +17,8 @@ from pycocotools.coco import COCO
 
 from sketchgen.instance import Instance, Mask
 from sketchgen.segmentation import read_segmentation
-from sketchgen.segmenter import SegmenterConfig, build_segmenter
+from sketchgen.segmenter import SegmenterConfig
+from sketchgen.segmenters import build_segmenter
 from sketchgen.segmenters.annotation import AnnotationSegmenter
 
 HEIGHT, WIDTH = 37, 53

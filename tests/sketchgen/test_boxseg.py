@@ -15,7 +15,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from sketchgen.instance import Box, Instance, Mask
-from sketchgen.segmenter import SegmenterConfig, build_segmenter
+from sketchgen.segmenter import SegmenterConfig
+from sketchgen.segmenters import build_segmenter
 from sketchgen.segmenters.boxseg import (
     LOGIT_LIMIT,
     PAD,

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sketchgen.photo import PhotoError
-from sketchgen.source import ImageFiles, SourceConfig, read_source
+from sketchgen.source import ImageFiles, SourceConfig
+from sketchgen.sources import read_source
 
 
 def config(folder: tuple[Path, Path]) -> SourceConfig:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from sketchgen.instance import Box, Instance, Mask
-from sketchgen.segmenter import SegmenterConfig, build_segmenter
+from sketchgen.segmenter import SegmenterConfig
+from sketchgen.segmenters import build_segmenter
 from sketchgen.segmenters.grabcut import GrabCutSegmenter, cut_out
 
 

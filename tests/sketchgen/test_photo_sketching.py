@@ -12,7 +12,8 @@ from PIL import Image
 from torch import nn
 
 from sketchgen.crop import Crop
-from sketchgen.sketcher import SketcherConfig, build_sketcher
+from sketchgen.sketcher import SketcherConfig
+from sketchgen.sketchers import build_sketcher
 from sketchgen.sketchers.photo_sketching import PhotoSketcher, PhotoSketchingGenerator, load_photo_sketching
 
 

@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from sketchgen.crop import Crop
-from sketchgen.sketcher import SketcherConfig, build_sketcher
+from sketchgen.sketcher import SketcherConfig
+from sketchgen.sketchers import build_sketcher
 from sketchgen.sketchers.pix2pix import (
     CHANNELS,
     Generator,

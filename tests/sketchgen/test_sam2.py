@@ -19,8 +19,8 @@ import torch
 from numpy.typing import NDArray
 
 from sketchgen.instance import Box, Instance, Mask
-from sketchgen.segmenter import SegmenterConfig, build_segmenter
-from sketchgen.segmenters import sam2_common, sam2_hf, sam2_native
+from sketchgen.segmenter import SegmenterConfig
+from sketchgen.segmenters import build_segmenter, sam2_common, sam2_hf, sam2_native
 from sketchgen.segmenters.sam2_common import RELEASES, crop_masks
 from sketchgen.segmenters.sam2_hf import Sam2HfSegmenter, load_sam2_hf
 from sketchgen.segmenters.sam2_native import Sam2Segmenter, load_native_weights, load_sam2

@@ -14,7 +14,7 @@ import numpy as np
 from sketchgen.preview import PANELS, TILE, preview_counts, read_previews
 from sketchgen.storage import Storage
 
-SHOWN = {"1": "person", "3": "cup", "5": "person", "7": "pagoda", "8": "flower", "9": "person"}
+SHOWN = {"1": "space shuttle", "3": "cup", "5": "person", "7": "pagoda", "8": "flower", "9": "person"}
 """Image id and the class of its instance."""
 COLUMNS = 2
 HEAD = 26

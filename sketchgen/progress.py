@@ -36,7 +36,7 @@ class ProgressDisplay:
             console=console,
             disable=not console.is_terminal,
         )
-        self._task = self._bar.add_task("sketches", total=total, completed=done, rates="", rejects="")
+        self._task = self._bar.add_task("sketches", total=total, completed=done, rates="starting workers", rejects="")
 
     def __enter__(self) -> ProgressDisplay:
         self._bar.start()

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import tyro
 from rich.console import Console
-from rich.markup import escape
 
+from pipelines.exits import clean_exit
 from sketchgen.config import RunConfig
 from sketchgen.run import run
 from sketchgen.source import SourceConfig
@@ -34,16 +34,8 @@ def main() -> None:
         prog="python -m pipelines.sketches",
         description="Turn photos with boxes into instance sketches.",
     )
-    console = Console(highlight=False)
-    errors = Console(highlight=False, stderr=True)
-    try:
-        failed = run(config, console)
-    except (ValueError, OSError) as error:
-        errors.print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        console.print("stopped; finished shards are kept, run the same command to go on")
-        sys.exit(130)
+    with clean_exit("finished shards are kept, run the same command to go on"):
+        failed = run(config, Console(highlight=False))
     sys.exit(1 if failed else 0)
 
 

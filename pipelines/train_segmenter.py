@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -13,10 +12,10 @@ import cv2
 import torch
 import tyro
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn, track
 from rich.table import Table
 
+from pipelines.exits import clean_exit
 from sketchgen.segmenter import Segmenter, SegmenterConfig
 from sketchgen.segmenters import build_segmenter
 from sketchgen.training.cutouts import Scene, paste_scenes, read_coco, read_drawings
@@ -35,15 +34,8 @@ def boxseg() -> SegmenterTraining:
 def main() -> None:
     """Train (progress on the terminal, one JSON line a step in `out`/log.jsonl), then print the table."""
     config = tyro.cli(SegmenterTraining, default=boxseg(), description=__doc__)
-    console = Console(highlight=False)
-    try:
+    with clean_exit("run the same command to go on from the last checkpoint"):
         run(config)
-    except (ValueError, OSError) as error:
-        console.print(f"[red]error:[/] {escape(str(error))}", soft_wrap=True)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        console.print("stopped; run the same command to go on from the last checkpoint")
-        sys.exit(130)
 
 
 def run(config: SegmenterTraining) -> None:

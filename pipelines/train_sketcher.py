@@ -14,6 +14,7 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from pipelines.exits import clean_exit
 from sketchgen.sketcher import SketcherConfig
 from sketchgen.sketchers.pix2pix import Pix2PixSketcher
 from sketchgen.training.sketcher import SIDE, SketcherTraining, drawing_pairs, train
@@ -28,13 +29,8 @@ def pix2pix() -> SketcherTraining:
 def main() -> None:
     """Train, or evaluate."""
     config = tyro.cli(SketcherTraining, default=pix2pix(), description=__doc__)
-    try:
-        if config.evaluate:
-            evaluate(config)
-        else:
-            run(config)
-    except (ValueError, FileNotFoundError) as error:
-        raise SystemExit(f"train_sketcher: {error}") from error
+    with clean_exit("run the same command to go on from the last checkpoint"):
+        evaluate(config) if config.evaluate else run(config)
 
 
 def run(config: SketcherTraining) -> None:

@@ -252,4 +252,4 @@ def test_missing_input_is_one_line_and_exit_2(
     with pytest.raises(SystemExit) as stopped:
         main()
     assert stopped.value.code == 2
-    assert "none.json: name a COCO instances JSON" in capsys.readouterr().out
+    assert "none.json: name a COCO instances JSON" in capsys.readouterr().err

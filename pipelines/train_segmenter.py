@@ -50,6 +50,11 @@ def run(config: SegmenterTraining) -> None:
 
 def train_with_progress(config: SegmenterTraining) -> Path:
     """`train`, seen from the terminal; returns the path of the weights."""
+    if not config.annotations.is_file():
+        raise FileNotFoundError(
+            f"no annotations at {config.annotations}: name a COCO instances JSON, "
+            'make train-segmenter ARGS="--annotations FILE --images DIR"'
+        )
     config.out.mkdir(parents=True, exist_ok=True)
     columns = (TextColumn("boxseg"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     loss_column = TextColumn("loss {task.fields[loss]:.3f}")

@@ -35,6 +35,11 @@ def main() -> None:
 
 def run(config: SketcherTraining) -> None:
     """Train with progress on the terminal and one JSON line a step in `out`/log.jsonl."""
+    if not config.openmoji:
+        raise ValueError(
+            "openmoji is empty: run `npm pack openmoji@17`, then "
+            'make train-sketcher ARGS="--openmoji openmoji-17.0.0.tgz"'
+        )
     config.out.mkdir(parents=True, exist_ok=True)
     columns = (TextColumn("pix2pix"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with (

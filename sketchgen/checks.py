@@ -72,7 +72,7 @@ def find_duplicate(
 def check_mask(mask: Mask, box: Box, config: ChecksConfig) -> Reject | None:
     """Whether mask and box agree."""
     if mask.area == 0:
-        return Reject("mask-empty", "the segmenter found nothing in the box")
+        return Reject("mask-empty", "the segmenter (or, with `annotation`, the source) has no mask for this box")
     if 0 <= mask.score < config.min_score:
         return Reject("mask-score", f"score {mask.score:.2f} < {config.min_score:g}")
     fill = mask.area / box_area(box)

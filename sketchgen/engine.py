@@ -106,6 +106,7 @@ def _schedule(actors: list[Any], waiting: deque[Any], retries: int) -> Iterator[
     starting = {actor.ready.remote(): actor for actor in actors}
     running: dict[Any, tuple[Any, Any]] = {}
     idle: deque[Any] = deque()
+    broken: list[Exception] = []
     tries: dict[Any, int] = {}
     while waiting or running:
         while waiting and idle:
@@ -117,13 +118,15 @@ def _schedule(actors: list[Any], waiting: deque[Any], retries: int) -> Iterator[
             continue
         if ready[0] in starting:
             actor = starting.pop(ready[0])
-            broken = _error_of(ready[0])
-            if broken is None:
+            error = _error_of(ready[0])
+            if error is None:
                 idle.append(actor)
-            elif starting or running or idle:
-                LOG.warning("a worker could not be made and is left out: %s", broken)
             else:
-                raise broken
+                broken.append(error)
+            if not (idle or running or starting):
+                raise broken[-1]
+            while broken and (idle or running):
+                LOG.warning("a worker could not be made and is left out: %s", broken.pop())
             continue
         actor, task = running[ready[0]]
         try:
@@ -131,14 +134,14 @@ def _schedule(actors: list[Any], waiting: deque[Any], retries: int) -> Iterator[
         except StopIteration:
             del running[ready[0]]
             idle.append(actor)
-        except ray.exceptions.RayError as error:
+        except ray.exceptions.RayError as failure:
             del running[ready[0]]
             starting[actor.ready.remote()] = actor  # a dead actor is restarted by Ray: ask when it is there
             tries[task] = tries.get(task, 0) + 1
             if tries[task] <= retries:
                 waiting.append(task)
             else:
-                cause = getattr(error, "cause", None) or error
+                cause = getattr(failure, "cause", None) or failure
                 yield TaskFailed(task, f"{type(cause).__name__}: {cause}")
 
 

@@ -81,7 +81,7 @@ def belongs_to(storage: Storage, settings: dict[str, Any]) -> bool:
         raise ValueError(
             f"{storage.url} was made with other settings:\n"
             + "\n".join(differ)
-            + "\nGive the same settings to go on with it, or another --out."
+            + "\nGive the same settings to go on with it, delete the folder, or choose another --out."
         )
     return True
 

@@ -49,6 +49,8 @@ class ProgressDisplay:
 
     def update(self, event: Progress) -> None:
         """Take the newest totals of one shard."""
+        if not self._shards:  # rates count from the first worker's start, not from Ray's
+            self._start = time.monotonic() - sum(event.seconds.values())
         self._shards[event.shard] = event
         images, written, rejected = self.totals()
         handled = written + sum(rejected.values())
@@ -76,5 +78,5 @@ class ProgressDisplay:
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the start of this run's work."""
+        """Seconds since the first worker of this run began."""
         return time.monotonic() - self._start

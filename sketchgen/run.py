@@ -33,7 +33,8 @@ CARD = "README.md"
 def run(config: RunConfig, console: Console) -> int:
     """Make all shards that are not made yet; returns the number of shards that could not be made.
 
-    Raises ValueError or FileNotFoundError, with the remedy, for settings or a source that cannot work.
+    Raises ValueError or FileNotFoundError, with the remedy, for settings or a source that cannot work,
+    and ValueError for a finished run without a single sketch.
     """
     shown = config.out.rstrip("/")
     config = checked(config)
@@ -65,6 +66,10 @@ def run(config: RunConfig, console: Console) -> int:
         title = f"Sketches · {config.source.label or config.source.name}"
         report = write_report(storage, title, _facts(config), plan, counts, config.report)
     _print_summary(counts, failed, f"{shown}/{report}", console)
+    if counts.written == 0 and not failed:
+        raise ValueError(
+            f"not one sketch was written ({_listed(counts.by_reason)}); the report says why: {shown}/{report}"
+        )
     return len(failed)
 
 

@@ -145,7 +145,9 @@ def read_coco(annotations: Path, images: Path, modulus: int, holdout: bool, min_
     in pixels. Raises FileNotFoundError or ValueError naming the file that is missing or unreadable.
     """
     if not annotations.is_file():
-        raise FileNotFoundError(f"no annotations at {annotations}: name a COCO instances JSON")
+        raise FileNotFoundError(
+            f"no annotations at {annotations}: name a COCO instances JSON (--annotations FILE --images DIR)"
+        )
     document = json.loads(annotations.read_text())
     rows: dict[int, list[dict]] = {}
     for row in document["annotations"]:

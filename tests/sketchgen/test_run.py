@@ -198,7 +198,8 @@ def test_a_run_length_encoding_that_claims_another_size_is_not_unpacked(coco_fol
     folder = coco_folder(1, edit=lambda data: data["annotations"][0].update(segmentation=bomb))
     settings = config(folder, tmp_path / "out")
     small = replace(settings, draw=replace(settings.draw, photo=replace(settings.draw.photo, max_side=100)))
-    run(small, quiet())
+    with pytest.raises(ValueError, match=r"not one sketch was written \(mask-empty 1\).*report\.html"):
+        run(small, quiet())
     assert [row.reason for row in ledger(tmp_path / "out")] == ["mask-empty"]
 
 

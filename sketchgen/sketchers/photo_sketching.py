@@ -23,8 +23,8 @@ from sketchgen.weights import weights_identity
 
 SIDE = 256
 WHERE = (
-    "get latest_net_G.pth of mtli/PhotoSketch on GitHub (weights CC BY-NC-SA 4.0) and pass its path as the sketcher's "
-    "checkpoint, or train a sketcher of your own with `make train-sketcher` and use pix2pix"
+    "get latest_net_G.pth of mtli/PhotoSketch on GitHub (weights CC BY-NC-SA 4.0) and give it as --sketcher.checkpoint "
+    "latest_net_G.pth, or train a sketcher of your own with `make train-sketcher` and use pix2pix"
 )
 LICENCE = (
     "the Photo-Sketching weights are licensed CC BY-NC-SA 4.0 (mtli/PhotoSketch): do not use them, or sketches made "

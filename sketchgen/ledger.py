@@ -1,16 +1,17 @@
-"""The ledger: one row for every planned instance, written or rejected with its reason."""
+"""The ledger: one row for every planned instance, or query, written or rejected with its reason."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-_TYPES = {str: pa.string(), int: pa.int64(), float: pa.float64()}
+_TYPES = {"str": pa.string(), "int": pa.int64(), "float": pa.float64()}
 
 
 @dataclass
@@ -47,19 +48,50 @@ class LedgerRow:
     """Share of dark pixels of the sketch."""
 
 
-_SCHEMA = pa.schema(
-    [
-        (name, _TYPES[{"str": str, "int": int, "float": float}[str(field.type)]])
-        for name, field in LedgerRow.__dataclass_fields__.items()
-    ]
-)
+@dataclass
+class QueryRow:
+    """What became of one query of an instruction shard; a row without `query_id` says what was not asked.
+
+    Unknown is "" or -1.
+    """
+
+    shard: int
+    image_id: str
+    query_id: str = ""
+    """Unique within its sample."""
+    task: str = ""
+    category: str = ""
+    key: str = ""
+    """Sample that holds it, "" if rejected."""
+    row: int = -1
+    """Row of its strip."""
+    sketch_id: str = ""
+    status: str = "rejected"
+    """`written` or `rejected`."""
+    reason: str = ""
+    """Why an image or a class of it was not asked about, "" if written."""
+    detail: str = ""
+    """The value seen, for a person."""
 
 
-def write_ledger(rows: Sequence[LedgerRow], path: Path) -> None:
-    """Write `NNNNNN.parquet`; the same rows give the same bytes."""
-    pq.write_table(pa.Table.from_pylist([asdict(row) for row in rows], _SCHEMA), path, compression="zstd")
+Row = TypeVar("Row", LedgerRow, QueryRow)
+
+
+def write_ledger(rows: Sequence[Row], path: Path, kind: type[Row]) -> None:
+    """Write `NNNNNN.parquet`; the same rows give the same bytes. kind: of the rows, which may be none."""
+    table = pa.Table.from_pylist([asdict(row) for row in rows], _schema(kind))
+    pq.write_table(table, path, compression="zstd")
 
 
 def read_ledger(file: object) -> list[LedgerRow]:
-    """Read a ledger back (path or open binary file)."""
+    """Read a ledger of instances back (path or open binary file)."""
     return [LedgerRow(**row) for row in pq.read_table(file).to_pylist()]
+
+
+def read_query_ledger(file: object) -> list[QueryRow]:
+    """Read a ledger of queries back (path or open binary file)."""
+    return [QueryRow(**row) for row in pq.read_table(file).to_pylist()]
+
+
+def _schema(kind: type[LedgerRow] | type[QueryRow]) -> pa.Schema:
+    return pa.schema([(field.name, _TYPES[str(field.type)]) for field in fields(kind)])

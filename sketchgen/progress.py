@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from types import TracebackType
+from typing import Literal
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -19,8 +20,16 @@ LINE_SECONDS = 15.0
 class ProgressDisplay:
     """Adds up the progress of all shards and shows it; use as a context manager."""
 
-    def __init__(self, console: Console, total: int, done: int) -> None:
-        """total: planned instances; done: those of shards that were finished before this run."""
+    def __init__(
+        self, console: Console, total: int, done: int, unit: Literal["instances", "queries"] = "instances"
+    ) -> None:
+        """total: what is planned; done: how much of it was finished before this run.
+
+        unit: what is made. Both count instances; or images, where queries are made: how many nobody knows
+        before an image is seen.
+        """
+        self.unit = unit
+        self._counted = "instances" if unit == "instances" else "images"
         self._console = console
         self._total = total
         self._before = done
@@ -30,13 +39,14 @@ class ProgressDisplay:
             TextColumn("[bold]{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("instances · {task.fields[rates]} · left"),
+            TextColumn(self._counted + " · {task.fields[rates]} · left"),
             TimeRemainingColumn(),
             TextColumn("{task.fields[rejects]}", style="dim"),
             console=console,
             disable=not console.is_terminal,
         )
-        self._task = self._bar.add_task("sketches", total=total, completed=done, rates="starting workers", rejects="")
+        label = "sketches" if unit == "instances" else "instructions"
+        self._task = self._bar.add_task(label, total=total, completed=done, rates="starting workers", rejects="")
 
     def __enter__(self) -> ProgressDisplay:
         self._bar.start()
@@ -53,9 +63,10 @@ class ProgressDisplay:
             self._start = time.monotonic() - sum(event.seconds.values())
         self._shards[event.shard] = event
         images, written, rejected = self.totals()
-        handled = written + sum(rejected.values())
+        made = written + sum(rejected.values())
+        handled = made if self.unit == "instances" else images
         elapsed = time.monotonic() - self._start
-        rates = f"{images / elapsed:.1f} images/s, {handled / elapsed:.1f} instances/s"
+        rates = f"{images / elapsed:.1f} images/s, {made / elapsed:.1f} {self.unit}/s"
         rejects = f"rejected {sum(rejected.values())}"
         if rejected:
             rejects += ": " + ", ".join(f"{reason} {count}" for reason, count in rejected.most_common(4))
@@ -64,12 +75,12 @@ class ProgressDisplay:
             self._last_line = time.monotonic()
             left = (self._total - self._before - handled) / max(handled / elapsed, 1e-9)
             self._console.print(
-                f"{self._before + handled} of {self._total} instances · {rates} · {left:.0f} s left · {rejects}",
+                f"{self._before + handled} of {self._total} {self._counted} · {rates} · {left:.0f} s left · {rejects}",
                 soft_wrap=True,
             )
 
     def totals(self) -> tuple[int, int, Counter[str]]:
-        """(images, instances written, rejects by reason) of this run so far."""
+        """(images, instances or queries written, rejects by reason) of this run so far."""
         events = self._shards.values()
         rejected: Counter[str] = Counter()
         for event in events:

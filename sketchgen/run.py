@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
 
@@ -13,10 +12,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from data_manifests.card import card
-from sketchgen import engine
 from sketchgen.config import RunConfig, checked, settings_of
 from sketchgen.engine import TaskFailed
-from sketchgen.output import append_log, belongs_to, completions, fingerprint, locked, write_settings
+from sketchgen.output import completions, fingerprint
+from sketchgen.passes import claimed, make_shards, now
 from sketchgen.plan import Plan, read_plan, read_shard_plan, write_plan
 from sketchgen.progress import ProgressDisplay
 from sketchgen.report import Counts, count, write_report
@@ -43,13 +42,7 @@ def run(config: RunConfig, console: Console) -> int:
     storage = Storage(config.out)
     settings = settings_of(config)
     mark = fingerprint(settings)
-    with locked(storage):
-        storage.prepare()
-        if not belongs_to(storage, settings):
-            with console.status("reading the source"):
-                write_plan(read_source(config.source), config.images_per_shard, storage)
-            write_settings(storage, settings)  # last: a source that cannot be read leaves no claim
-        plan = read_plan(storage)
+    with claimed(storage, settings, config.source, config.images_per_shard, console) as plan:
         done = completions(storage, mark)
         todo = [shard for shard in range(plan.shards) if shard not in done]
         _print_plan(plan, len(done), config, console)
@@ -58,7 +51,7 @@ def run(config: RunConfig, console: Console) -> int:
             ImageFiles(config.source).check([image.file for image in islice(read_shard_plan(storage, todo[0]), 20)])
             before = sum(record.written + record.rejected for record in done.values())
             with ProgressDisplay(console, plan.instances, before) as display:
-                failed = _make_shards(config, storage, mark, todo, display)
+                failed = make_shards(partial(make_worker, config, mark), storage, todo, config.engine, display)
         else:
             console.print("Nothing is left to do: every shard is there.")
         counts = count(storage, mark)
@@ -71,32 +64,6 @@ def run(config: RunConfig, console: Console) -> int:
             f"not one sketch was written ({_listed(counts.by_reason)}); the report says why: {shown}/{report}"
         )
     return len(failed)
-
-
-def _make_shards(
-    config: RunConfig, storage: Storage, mark: str, todo: list[int], display: ProgressDisplay
-) -> list[TaskFailed]:
-    worker = partial(make_worker, config, mark)
-    failed = []
-    begun = _now()
-    for event in engine.run(worker, todo, config.engine):
-        if isinstance(event, TaskFailed):
-            failed.append(event)
-            continue
-        display.update(event)
-        if event.done:
-            append_log(
-                storage,
-                {
-                    "run": begun,
-                    "elapsed": round(display.elapsed, 3),
-                    "shard": event.shard,
-                    "images": event.images,
-                    "instances": event.written + sum(event.rejected.values()),
-                    "seconds": {stage: round(value, 4) for stage, value in event.seconds.items()},
-                },
-            )
-    return failed
 
 
 def make_worker(config: RunConfig, mark: str) -> ShardWorker:
@@ -156,7 +123,7 @@ def _facts(config: RunConfig) -> dict[str, str]:
         "sketcher": config.sketcher.name,
         "edges": f"outline {config.draw.edges.outline} px, inner edges from {config.draw.edges.inner:g}",
         "stored photo": f"longest side at most {config.draw.photo.max_side} px",
-        "written": _now(),
+        "written": now(),
     }
 
 
@@ -172,7 +139,3 @@ def _card(config: RunConfig, counts: Counts) -> str:
         'shards = datasets.load_dataset("path/to/this/folder", split="train", streaming=True)\n```'
     )
     return card(f"Sketches of {config.source.name}", body)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

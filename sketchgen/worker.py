@@ -30,6 +30,7 @@ from sketchgen.photo import PhotoConfig, PhotoError, decode
 from sketchgen.picture import Item, Picture
 from sketchgen.plan import read_shard_plan
 from sketchgen.preview import draw_preview
+from sketchgen.sample import add_picture
 from sketchgen.segmentation import rescale
 from sketchgen.segmenter import Segmenter
 from sketchgen.shard import shard_writer
@@ -90,17 +91,17 @@ class ShardWorker:
 
     def __call__(self, shard: int) -> Iterator[Progress]:
         pictures = [Picture.of(shard, image) for image in read_shard_plan(self._storage, shard)]
-        clock = _Clock()
+        clock = Clock()
         size = self._config.images_per_batch
         style = "+".join(filter(None, (self._sketcher.style, "edges")))
         generator = self._sketcher.generator
-        with shard_writer(self._storage, shard, self._label, style, generator, self._mark) as writer:
+        with shard_writer(self._storage, shard, self._mark) as writer:
             for start in range(0, len(pictures), size):
                 group = pictures[start : start + size]
                 self._process(group, clock)
                 with clock("write"):
                     for picture in group:
-                        writer.add(picture)
+                        add_picture(writer, picture, self._label, style, generator)
                 with clock("preview"):
                     # spread over the shard, not all from its first images
                     room = self._previews * (start + len(group)) // len(pictures) - len(writer.previews)
@@ -111,7 +112,7 @@ class ShardWorker:
                 yield _progress(shard, pictures[: start + size], clock, done=False)
         yield _progress(shard, pictures, clock, done=True)
 
-    def _process(self, group: Sequence[Picture], clock: _Clock) -> None:
+    def _process(self, group: Sequence[Picture], clock: Clock) -> None:
         with clock("read"):
             for picture in group:
                 _read(picture, self._files, self._config)
@@ -128,7 +129,7 @@ class ShardWorker:
                 _finish(item, self._config)
 
 
-class _Clock:
+class Clock:
     """Seconds by stage."""
 
     def __init__(self) -> None:
@@ -207,7 +208,7 @@ def _finish(item: Item, config: DrawConfig) -> None:
         item.refuse(reject)
 
 
-def _progress(shard: int, pictures: Sequence[Picture], clock: _Clock, done: bool) -> Progress:
+def _progress(shard: int, pictures: Sequence[Picture], clock: Clock, done: bool) -> Progress:
     rows = [item.row for picture in pictures for item in picture.items]
     return Progress(
         shard=shard,

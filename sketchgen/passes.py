@@ -1,0 +1,73 @@
+"""A pass over the shards of a plan: a folder is claimed, and what is missing in it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console
+
+from sketchgen import engine
+from sketchgen.engine import EngineConfig, TaskFailed, Worker
+from sketchgen.output import append_log, belongs_to, locked, write_settings
+from sketchgen.plan import Plan, read_plan, write_plan
+from sketchgen.progress import ProgressDisplay
+from sketchgen.source import SourceConfig
+from sketchgen.sources import read_source
+from sketchgen.storage import Storage
+from sketchgen.worker import Progress
+
+
+@contextmanager
+def claimed(
+    storage: Storage, settings: dict[str, Any], source: SourceConfig, images_per_shard: int, console: Console
+) -> Iterator[Plan]:
+    """The folder, kept from other runs for as long as the block lasts, with the plan of `source` in it.
+
+    Raises ValueError where another run holds the folder, where it was made with other settings, and for
+    a source that cannot be read.
+    """
+    with locked(storage):
+        storage.prepare()
+        if not belongs_to(storage, settings):
+            with console.status("reading the source"):
+                write_plan(read_source(source), images_per_shard, storage)
+            write_settings(storage, settings)  # last: a source that cannot be read leaves no claim
+        yield read_plan(storage)
+
+
+def make_shards(
+    make_worker: Callable[[], Worker[int, Progress]],
+    storage: Storage,
+    shards: Sequence[int],
+    config: EngineConfig,
+    display: ProgressDisplay,
+) -> list[TaskFailed]:
+    """Make the shards, show how far they are, log the seconds of each; returns those that failed every time."""
+    failed = []
+    begun = now()
+    for event in engine.run(make_worker, shards, config):
+        if isinstance(event, TaskFailed):
+            failed.append(event)
+            continue
+        display.update(event)
+        if event.done:
+            append_log(
+                storage,
+                {
+                    "run": begun,
+                    "elapsed": round(display.elapsed, 3),
+                    "shard": event.shard,
+                    "images": event.images,
+                    display.unit: event.written + sum(event.rejected.values()),
+                    "seconds": {stage: round(value, 4) for stage, value in event.seconds.items()},
+                },
+            )
+    return failed
+
+
+def now() -> str:
+    """The time of day, UTC, as ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

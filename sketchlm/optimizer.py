@@ -61,7 +61,7 @@ def groups_of(objective: nn.Module, config: OptimizerConfig) -> list[Group]:
     found: dict[tuple[str, str, float, float], list[nn.Parameter]] = {}
     for name, parameter in trained_parameters(objective):
         part = "tower" if "tower_head" in name else part_of(name)
-        matrix = parameter.ndim == 2 and ".layers." in name and "lora_" not in name
+        matrix = parameter.ndim == 2 and ".layers." in name and name.endswith(".weight") and "lora_" not in name
         if config.name == "muon" and matrix:
             key = (part, "muon", config.muon_lr, config.weight_decay)
         else:

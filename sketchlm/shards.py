@@ -227,6 +227,15 @@ def read_sample(path: Path, url: str, entry: Entry) -> RawSample:
     return RawSample(entry.key, url, jpg, strip, record)
 
 
+def read_samples(url: str) -> Iterator[RawSample]:
+    """Every sample of a local folder of shards, in order, once: for evaluation. Raises ShardError at a broken one."""
+    for shard in read_folder(url).shards:
+        path = Path(shard.url)
+        check_bytes(path, shard)
+        for entry in index_tar(path, shard):
+            yield read_sample(path, shard.url, entry)
+
+
 def _strip_height(png: bytes) -> int:
     """Height of a strip in pixels, from its header; raises ValueError if it is no 8-bit grey PNG of STRIP_SIDE."""
     if len(png) < PNG_HEAD.size:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,6 +22,19 @@ from sketchlm.tokenizer import build_tokenizer, number_tokens
 
 
 @dataclass(frozen=True)
+class WarmStartConfig:
+    """What comes before stage I where the tower was made from nothing: it learns what patches and sketches
+    show. It stands in for the pretraining of CLIP."""
+
+    steps: int = 0
+    """0 = none."""
+    batch_size: int = 64
+    """(sketch, image) pairs a step."""
+    lr: float = 1e-3
+    muon_lr: float = 0.02
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """Everything that one stage needs."""
 
@@ -34,6 +47,7 @@ class TrainConfig:
     processor: ProcessorConfig = field(default_factory=ProcessorConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    warm: WarmStartConfig = field(default_factory=WarmStartConfig)
     steps: int = 1000
     accumulation: int = 1
     """Batches whose gradients make one step."""
@@ -118,6 +132,20 @@ def build_parts(config: TrainConfig, texts: Sequence[str], classes: Sequence[str
     )
     info = BundleInfo(config.stage, base, config.processor.prompt, tuple(classes))
     return Parts(objective, tokenizer, processor, collator, info)
+
+
+def warm_start(config: TrainConfig) -> TrainConfig:
+    """The stage before stage I, as a config of its own; its bundle is what stage I begins with."""
+    return replace(
+        config,
+        stage="tower",
+        model=replace(config.model, tower="full", connector="frozen", language="frozen"),
+        loader=replace(config.loader, batch_size=config.warm.batch_size, tokens_per_batch=0),
+        processor=replace(config.processor, rows=1, branches=1),
+        optimizer=replace(config.optimizer, lr=config.warm.lr, tower_lr=-1.0, muon_lr=config.warm.muon_lr),
+        steps=config.warm.steps,
+        out=f"{config.out}/tower",
+    )
 
 
 def build_loader(config: TrainConfig, parts: Parts, rank: int = 0, world: int = 1) -> Loader[Any, Batch]:

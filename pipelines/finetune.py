@@ -1,0 +1,63 @@
+"""`make finetune`: stage II, the four tasks: BBOX, COUNT, VQA, SBIR."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pipelines import pretrain
+from pipelines.stages import command
+from sketchlm.training import TrainConfig, WarmStartConfig
+
+TASKS = ("bbox", "count", "vqa", "sbir")
+
+
+def from_stage_one(base: TrainConfig) -> TrainConfig:
+    """Stage II of a recipe of stage I: starts from its bundle, asks the four tasks."""
+    return replace(
+        base,
+        stage="finetune",
+        model=replace(base.model, base=f"{base.out}/bundle"),
+        processor=replace(base.processor, tasks=TASKS),
+        warm=WarmStartConfig(),
+        out=base.out.replace("pretrain", "finetune", 1),
+    )
+
+
+def tiny() -> TrainConfig:
+    """The small model on shapeworld: minutes on a laptop. The embedded default."""
+    return replace(from_stage_one(pretrain.tiny()), steps=350, task_weights=(("bbox", 2.0),))
+
+
+def learn() -> TrainConfig:
+    """The small model for the better part of an hour."""
+    return replace(from_stage_one(pretrain.learn()), steps=3000, task_weights=(("bbox", 2.0),))
+
+
+def o3slm_7b() -> TrainConfig:
+    """The paper's stage II: 215K queries, one epoch."""
+    base = from_stage_one(pretrain.o3slm_7b())
+    return replace(base, loader=replace(base.loader, shards="data/finetune_215k"), steps=8_960)
+
+
+def o3slm_13b() -> TrainConfig:
+    """The paper's 13B."""
+    base = from_stage_one(pretrain.o3slm_13b())
+    return replace(base, loader=replace(base.loader, shards="data/finetune_215k"), steps=8_960)
+
+
+def o3slm_7b_24gb() -> TrainConfig:
+    """The 7B on a consumer card. Untested on a GPU."""
+    base = from_stage_one(pretrain.o3slm_7b_24gb())
+    return replace(base, loader=replace(base.loader, shards="data/finetune_215k"), steps=8_960)
+
+
+RECIPES = {recipe.__name__: recipe for recipe in (tiny, learn, o3slm_7b, o3slm_13b, o3slm_7b_24gb)}
+
+
+def main() -> None:
+    """The command line."""
+    command(RECIPES, "python -m pipelines.finetune", "Stage II: detection, counting, questions, retrieval.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""What `make pretrain` and `make finetune` share: shards that are missing, the warm start, one stage, errors."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import tyro
+from rich.console import Console
+
+from pipelines import instructions
+from pipelines.exits import clean_exit
+from sketchgen.shapeworld import CLASSES
+from sketchgen.tasks import vocabulary
+from sketchlm.bundle import is_bundle
+from sketchlm.loop import Stopped, train
+from sketchlm.prompt import words
+from sketchlm.training import TrainConfig, warm_start
+
+Recipe = Callable[[], TrainConfig]
+
+
+def command(recipes: dict[str, Recipe], prog: str, description: str) -> None:
+    """Parse the recipe's name and its overrides, and run the stage."""
+    config = tyro.extras.overridable_config_cli(
+        {name: (recipe.__doc__ or "", recipe()) for name, recipe in recipes.items()},
+        prog=prog,
+        description=description,
+    )
+    with clean_exit("run the same command to go on from the last checkpoint"):
+        try:
+            run(config, Console(highlight=False))
+        except FloatingPointError as error:
+            raise ValueError(str(error)) from None
+        except Stopped as stopped:
+            Console(stderr=True, highlight=False).print(str(stopped))
+            sys.exit(143)
+
+
+def run(config: TrainConfig, console: Console) -> Path:
+    """One stage with what it builds on; returns the bundle."""
+    from accelerate.utils import set_seed
+
+    set_seed(config.seed)
+    made = [name for name, recipe in instructions.RECIPES.items() if recipe().out == config.loader.shards]
+    if made and not config.dry_run:
+        instructions.ensure(made[0], console)
+    if config.warm.steps and config.model.base == "tiny":
+        before = warm_start(config)
+        bundle = Path(before.out) / "bundle"
+        if config.dry_run or not is_bundle(str(bundle)):
+            train(before, texts(), CLASSES, console)
+        if not config.dry_run:
+            config = replace(config, model=replace(config.model, base=str(bundle)))
+    bundle = train(config, texts(), CLASSES, console)
+    if not config.dry_run:
+        console.print(f"bundle: [bold]{bundle}[/]")
+    return bundle
+
+
+def texts() -> list[str]:
+    """What a tokenizer made from nothing has to know: templates, generated answers, class names."""
+    return [*words(), *vocabulary(), *CLASSES]

@@ -11,6 +11,8 @@ from rich.console import Console
 from pipelines.exits import clean_exit
 from sketchgen.config import RunConfig
 from sketchgen.run import run
+from sketchgen.segmenter import SegmenterConfig
+from sketchgen.shapeworld import WorldConfig
 from sketchgen.source import SourceConfig
 
 
@@ -24,7 +26,18 @@ def coco() -> RunConfig:
     return replace(sample(), source=SourceConfig(name="coco"), images_per_shard=32, out="out/sketches/coco")
 
 
-RECIPES = {recipe.__name__: recipe for recipe in (sample, coco)}
+def shapeworld() -> RunConfig:
+    """Generated scenes of everyday classes, with exact masks: --source.world.num-scenes N."""
+    return replace(
+        sample(),
+        source=SourceConfig(name="shapeworld", world=WorldConfig(num_scenes=64)),
+        segmenter=SegmenterConfig(name="annotation"),
+        images_per_shard=32,
+        out="out/sketches/shapeworld",
+    )
+
+
+RECIPES = {recipe.__name__: recipe for recipe in (sample, coco, shapeworld)}
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fsspec.core import url_to_fs
@@ -12,6 +12,7 @@ from data_manifests.packaged import packaged_file
 from data_manifests.schema import source_manifest
 from sketchgen.instance import Instance
 from sketchgen.photo import PhotoError
+from sketchgen.shapeworld import WorldConfig, render
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class SourceConfig:
     """Which source, and where it lies."""
 
     name: str = "sample"
-    """A manifest of data_manifests/sources, or `coco` for any folder in COCO form."""
+    """A manifest of data_manifests/sources, `coco` for any folder in COCO form, or `shapeworld` (generated)."""
     annotations: str = ""
     """Annotation file (COCO json); empty for packaged sources."""
     images: str = ""
@@ -28,11 +29,18 @@ class SourceConfig:
     """What the shards call it; empty = the name. Two sets that may meet in a mixture need two labels."""
     limit: int = 0
     """Only the first N images; 0 = all."""
+    world: WorldConfig = field(default_factory=WorldConfig)
+    """Which scenes; used by `shapeworld` only."""
+
+    @property
+    def generated(self) -> bool:
+        """Whether its images are drawn when they are read."""
+        return self.name == "shapeworld"
 
     @property
     def packaged(self) -> bool:
         """Whether its images lie inside installed packages."""
-        return self.name != "coco" and source_manifest(self.name)[0].images == "packaged"
+        return self.name != "coco" and not self.generated and source_manifest(self.name)[0].images == "packaged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +76,8 @@ class ImageFiles:
     def __init__(self, config: SourceConfig) -> None:
         """Raises ValueError where the folder of images is not there."""
         self._packaged = config.packaged
-        if self._packaged:
+        self._world = config.world if config.generated else None
+        if self._packaged or self._world:
             return
         if not config.images:
             raise ValueError("source.images is empty: name the folder that holds the images (--source.images)")
@@ -83,6 +92,8 @@ class ImageFiles:
     def read(self, file: str) -> bytes:
         """All bytes. Raises PhotoError (`image-missing`) where there is none; other OSErrors (a disk or
         network that fails) stay what they are, since a retry may mend them."""
+        if self._world:
+            return render(self._world, file)
         try:
             if self._packaged:
                 return self._packaged_path(file).read_bytes()
@@ -92,6 +103,8 @@ class ImageFiles:
 
     def check(self, files: Sequence[str]) -> None:
         """Raises ValueError when none of these is there: the folder is another one than the annotations mean."""
+        if self._world:
+            return
         if self._packaged:
             for file in files:
                 self._packaged_path(file)

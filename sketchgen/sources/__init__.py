@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sketchgen.source import SourceConfig, SourceImage
-from sketchgen.sources import coco
+from sketchgen.sources import coco, shapeworld
 
 
 def read_source(config: SourceConfig) -> Iterator[SourceImage]:
@@ -13,7 +13,7 @@ def read_source(config: SourceConfig) -> Iterator[SourceImage]:
 
     Raises ValueError or FileNotFoundError with what was expected and the remedy.
     """
-    images = coco.read(config)
+    images = shapeworld.read(config.world) if config.generated else coco.read(config)
     for number, image in enumerate(images):
         if config.limit and number >= config.limit:
             return
@@ -21,5 +21,5 @@ def read_source(config: SourceConfig) -> Iterator[SourceImage]:
 
 
 def source_fingerprint(config: SourceConfig) -> str:
-    """sha256 of the annotations: two runs with the same one plan the same work."""
-    return coco.fingerprint(config)
+    """sha256 of the annotations, or of what generates them: two runs with the same one plan the same work."""
+    return shapeworld.fingerprint(config.world) if config.generated else coco.fingerprint(config)

@@ -1,0 +1,27 @@
+"""shapeworld: procedural scenes of everyday classes, and sketches of the same classes as by hand.
+
+Unlimited, deterministic, with exact masks: for learning checks on a CPU.
+"""
+
+from sketchgen.shapeworld.classes import CLASSES, LOOKALIKES
+from sketchgen.shapeworld.hand import HELD_OUT_STYLE, TRAINING_STYLES, VERSION, HandBank
+from sketchgen.shapeworld.layout import SceneObject, WorldConfig, check_world, contents, lay_out
+from sketchgen.shapeworld.scene import Scene, make_scene, render, scene_file
+
+__all__ = [
+    "CLASSES",
+    "HELD_OUT_STYLE",
+    "LOOKALIKES",
+    "TRAINING_STYLES",
+    "VERSION",
+    "HandBank",
+    "Scene",
+    "SceneObject",
+    "WorldConfig",
+    "check_world",
+    "contents",
+    "lay_out",
+    "make_scene",
+    "render",
+    "scene_file",
+]

@@ -1,33 +1,45 @@
 """The bundle: everything that a trained model needs, in one folder.
 
-    bundle.json         what it is: base, stage, processor settings, classes, what was trained
+    bundle.json         what it is: base, stage, processor settings, classes, what was trained, its files
     config.json, model.safetensors      LLaVA in Hugging Face layout, where the whole model was trained
     adapter/            PEFT: LoRA and connector, where a base model lies elsewhere (`base` names it)
-    tokenizer*.json, preprocessor_config.json, processor_config.json
+    tokenizer*.json, preprocessor_config.json, processor_config.json, chat_template.jinja
     tower_head.safetensors              the head of the tower's own loss, where there is one
     README.md           card
+
+A folder gets its name when it is whole. Weights are safetensors: nothing is ever unpickled.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import os
+import re
 import shutil
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from sketchlm.model import ModelConfig, load_llava, unwrap
-from sketchlm.prompt import PromptConfig
+from sketchlm.model import HUB_ID, load_llava, trained_parameters, unwrap
+from sketchlm.prompt import PromptConfig, chat_template
+from sketchlm.tokenizer import first_line, load_tokenizer
 
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedTokenizerBase
 
 RECORD = "bundle.json"
+CARD = "README.md"
+ADAPTER = "adapter"
 TOWER_HEAD = "tower_head.safetensors"
+TOWER = re.compile(r"^vision_tower\.(?!vision_model\.)")
+"""How transformers 5 names the tower's weights; the published checkpoints, and what reads those, say
+`vision_tower.vision_model.`"""
 
 
 @dataclass(frozen=True)
@@ -42,7 +54,9 @@ class BundleInfo:
     classes: tuple[str, ...] = ()
     """Classes that the tower's own loss knows, in order."""
     trained: dict[str, Any] = field(default_factory=dict)
-    """Recipe, steps, and the figures of the last step: for a reader."""
+    """Recipe, steps, and the figures of the last step: for a reader; `license`, where one is known."""
+    files: dict[str, int] = field(default_factory=dict)
+    """Bytes of every file that was saved, filled in on saving."""
 
 
 @dataclass
@@ -63,45 +77,49 @@ def is_bundle(path: str) -> bool:
 def save_bundle(
     folder: Path, model: nn.Module, tokenizer: PreTrainedTokenizerBase, info: BundleInfo, head: nn.Module | None = None
 ) -> None:
-    """Write the folder, whole or not at all. An existing bundle is replaced."""
-    begun = folder.with_name(f".tmp-{folder.name}")
-    shutil.rmtree(begun, ignore_errors=True)
-    begun.mkdir(parents=True)
-    adapted = hasattr(model, "get_base_model")
-    if adapted and info.base:
-        model.save_pretrained(str(begun / "adapter"))
-    else:
-        unwrap(merged(model) if adapted else model).save_pretrained(str(begun))
-    tokenizer.save_pretrained(str(begun))
-    _processor(model, tokenizer).save_pretrained(str(begun))
-    if head is not None:
-        save_file({name: t.detach().cpu().contiguous() for name, t in head.state_dict().items()}, begun / TOWER_HEAD)
-    (begun / RECORD).write_text(json.dumps(asdict(info), indent=1))
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(begun, folder)
+    """Write the folder, whole or not at all. An existing bundle is replaced.
+
+    An adapter is saved alone where `info.base` names the model that it belongs to and it holds all that was
+    trained; else the whole model is, merged, and needs no base.
+    Raises ValueError, with the remedy, where it cannot be written (a full disk, say).
+    """
+
+    def write(begun: Path) -> None:
+        saved = info
+        if info.base and _holds_all(model):
+            _save_adapter(model, begun / ADAPTER)
+        else:
+            saved = replace(info, base="")
+            _save_llava(merged(model) if _adapted(model) else model, begun)
+        _save_processor(model, tokenizer, info.prompt, begun)
+        if head is not None:
+            weights = {name: t.detach().cpu().contiguous() for name, t in head.state_dict().items()}
+            save_file(weights, begun / TOWER_HEAD)
+        (begun / CARD).write_text(card(saved, info.base))
+        sizes = {str(p.relative_to(begun)): p.stat().st_size for p in sorted(begun.rglob("*")) if p.is_file()}
+        sizes.pop(CARD)  # people write in it
+        (begun / RECORD).write_text(json.dumps(asdict(replace(saved, files=sizes)), indent=1) + "\n")
+
+    _write_whole(folder, write)
 
 
-def load_bundle(folder: str | Path, trainable: bool = False) -> Bundle:
-    """Read a bundle back, on the CPU in full precision.
+def load_bundle(folder: str | Path, trainable: bool = False, **options: Any) -> Bundle:
+    """Read a bundle back, on the CPU and in full precision unless options (of `load_llava`) say otherwise.
 
     trainable: keep the adapter as it is, to train it on; else it is merged into the model's weights.
-    Raises ValueError for a folder that is none, or lacks a file.
+    Raises ValueError for a folder that is none, that lacks a file, or whose base cannot be loaded.
     """
     folder = Path(folder)
     info = read_info(folder)
-    from transformers import AutoTokenizer
-
+    check_files(folder, info)
+    tokenizer = load_tokenizer(str(folder))
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(folder))
-    except (OSError, ValueError) as error:
-        raise ValueError(f"bundle {folder} holds no tokenizer ({error}): it is not whole, train it again") from None
-    model: Any = load_llava(info.base or str(folder))
+        model: Any = load_llava(info.base or str(folder), **options)
+    except ValueError as error:
+        what = f"needs its base model {info.base}" if info.base else "holds no whole model"
+        raise ValueError(f"bundle {folder} {what}: {error}") from None
     if info.base:
-        from peft import PeftModel
-
-        model = PeftModel.from_pretrained(model, str(folder / "adapter"), is_trainable=trainable)
-        if not trainable:
-            model = model.merge_and_unload()
+        model = _load_adapter(model, folder / ADAPTER, trainable)
     head = load_file(folder / TOWER_HEAD) if (folder / TOWER_HEAD).is_file() else {}
     return Bundle(model.eval(), tokenizer, info, head)
 
@@ -113,41 +131,169 @@ def read_info(folder: Path) -> BundleInfo:
         fields["prompt"] = PromptConfig(**fields["prompt"])
         fields["classes"] = tuple(fields["classes"])
         return BundleInfo(**fields)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise ValueError(f"{folder} is no bundle: it holds no {RECORD}") from None
     except (TypeError, ValueError, KeyError) as error:
         raise ValueError(f"{folder}/{RECORD} cannot be read: {error}") from None
 
 
+def check_files(folder: Path, info: BundleInfo) -> None:
+    """Raise ValueError for a file that is missing or cut short."""
+    weights = f"{ADAPTER}/adapter_model.safetensors" if info.base else "model*.safetensors"
+    if not info.files and not list(folder.glob(weights)):
+        raise ValueError(f"bundle {folder} lacks {weights}: copy it again, or train it again")
+    for name, size in info.files.items():
+        path = folder / name
+        seen = path.stat().st_size if path.is_file() else -1
+        if seen < 0 or (seen != size and path.suffix == ".safetensors"):  # people may edit a JSON
+            how = "lacks" if seen < 0 else f"has {seen} bytes, not {size}, of"
+            raise ValueError(f"bundle {folder} {how} {name}: copy it again, or train it again")
+
+
 def merged(model: Any) -> Any:
     """The plain model with the adapter's weights added to it, on a copy."""
-    import copy
-
     return copy.deepcopy(model).merge_and_unload()
 
 
-def export(folder: str | Path, out: Path) -> None:
-    """Write a plain Hugging Face LLaVA (merged weights, processor) that vLLM and others load."""
-    bundle = load_bundle(folder)
-    out.mkdir(parents=True, exist_ok=True)
-    bundle.model.save_pretrained(str(out))
-    _processor(bundle.model, bundle.tokenizer).save_pretrained(str(out))
+def export(folder: str | Path, out: Path, **options: Any) -> None:
+    """Write a plain Hugging Face LLaVA (merged weights, processor) that vLLM and others load.
+
+    Named and laid out as the published checkpoints are; its processor pads to a square as ours does, and
+    its chat template is our prompt. options: of `load_llava` (`dtype=torch.float16` for half the bytes).
+    """
+    bundle = load_bundle(folder, **options)
+
+    def write(begun: Path) -> None:
+        _save_llava(bundle.model, begun)
+        _save_processor(bundle.model, bundle.tokenizer, bundle.info.prompt, begun)
+        (begun / CARD).write_text(card(bundle.info, bundle.info.base))
+
+    _write_whole(out, write)
 
 
-def _processor(model: Any, tokenizer: Any) -> Any:
-    from transformers import CLIPImageProcessor, LlavaProcessor
+def card(info: BundleInfo, base: str) -> str:
+    """README.md of a bundle. base: the model that training began with."""
+    trained = {name: value for name, value in info.trained.items() if name != "license"}
+    kind = f"an adapter for `{base}`" if info.base else "a whole model" + (f", begun from `{base}`" if base else "")
+    on_hub = bool(HUB_ID.fullmatch(base)) and not Path(base).is_dir()
+    lines = [
+        "---",
+        "library_name: sketchlm",
+        "pipeline_tag: image-text-to-text",
+        *([f"base_model: {base}"] if on_hub else []),
+        "---",
+        "# A sketchlm bundle",
+        "",
+        "A LLaVA-1.5 that reads a sketch (first image), a photo (second image) and text.",
+        "",
+        f"- What it is: {kind}, after stage `{info.stage}`",
+        *(f"- {name.capitalize()}: {value}" for name, value in trained.items()),
+        f"- Boxes: shares of the {'photo padded to a square' if info.prompt.frame == 'padded' else 'photo'}, xyxy",
+        f"- License: {info.trained.get('license', 'to be stated by whoever publishes it')}; that of the base model "
+        "and of the training data hold as well",
+        "",
+        "```python",
+        "from sketchlm.bundle import load_bundle",
+        "",
+        'bundle = load_bundle("path/of/this/folder")',
+        "```",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _adapted(model: Any) -> bool:
+    return hasattr(model, "get_base_model")
+
+
+def _holds_all(model: Any) -> bool:
+    """Whether an adapter holds everything that was trained (a trained tower, say, is not in it)."""
+    names = [name for name, _ in trained_parameters(model)]
+    return _adapted(model) and all("lora_" in name or "modules_to_save.default" in name for name in names)
+
+
+def _save_adapter(model: Any, folder: Path) -> None:
+    # without the option PEFT asks the hub about the vocabulary of the base
+    model.save_pretrained(str(folder), save_embedding_layers=False)
+    (folder / "README.md").unlink(missing_ok=True)  # PEFT's blank form
+
+
+def _load_adapter(model: Any, folder: Path, trainable: bool) -> Any:
+    from peft import PeftModel, get_peft_model_state_dict
+
+    weights = folder / "adapter_model.safetensors"
+    if not weights.is_file() or not (folder / "adapter_config.json").is_file():
+        raise ValueError(f"{folder} holds no adapter (adapter_config.json and {weights.name}): copy it again")
+    try:
+        model = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
+        with safe_open(weights, "pt") as file:
+            stored = set(file.keys())
+    except (OSError, ValueError, RuntimeError, TypeError, KeyError, SafetensorError) as error:
+        raise ValueError(f"{folder} does not fit its base model: {first_line(error)}") from None
+    expected = set(get_peft_model_state_dict(model, save_embedding_layers=False))
+    if differ := sorted(stored ^ expected):
+        raise ValueError(f"{folder}: {len(differ)} of its weights are missing or unexpected, the first is {differ[0]}")
+    return model if trainable else model.merge_and_unload()
+
+
+def _save_llava(model: Any, folder: Path) -> None:
+    model.save_pretrained(str(folder))
+    for path in folder.glob("model*.safetensors"):
+        weights = load_file(path)
+        renamed = {TOWER.sub("vision_tower.vision_model.", name): tensor for name, tensor in weights.items()}
+        if renamed.keys() != weights.keys():
+            save_file(renamed, path, metadata={"format": "pt"})
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        table = json.loads(index.read_text())
+        places = table["weight_map"].items()
+        table["weight_map"] = {TOWER.sub("vision_tower.vision_model.", name): place for name, place in places}
+        index.write_text(json.dumps(table, indent=1) + "\n")
+
+
+def _save_processor(model: Any, tokenizer: Any, prompt: PromptConfig, folder: Path) -> None:
+    """What `AutoProcessor` and `AutoTokenizer` read: the pixels and the prompt that we train with."""
+    from transformers import LlavaImageProcessor, LlavaProcessor
 
     config = unwrap(model).config
     side = config.vision_config.image_size
-    return LlavaProcessor(
-        image_processor=CLIPImageProcessor(size={"shortest_edge": side}, crop_size={"height": side, "width": side}),
+    size = {"size": {"shortest_edge": side}, "crop_size": {"height": side, "width": side}}
+    images = LlavaImageProcessor(do_pad=True, **size)
+    LlavaProcessor(
+        image_processor=images,
         tokenizer=tokenizer,
         patch_size=config.vision_config.patch_size,
         vision_feature_select_strategy=config.vision_feature_select_strategy,
         num_additional_image_tokens=1,
-    )
+        chat_template=chat_template(prompt),
+    ).save_pretrained(str(folder))
+    images.save_pretrained(str(folder))  # preprocessor_config.json, which older software reads
 
 
-def model_config_of(info: BundleInfo, config: ModelConfig) -> str:
-    """The base that the next stage's bundle names."""
-    return info.base if info.base else ("" if config.language == "full" else config.base)
+def _write_whole(folder: Path, write: Callable[[Path], None]) -> None:
+    """Let `write` fill a folder that gets its name when it is whole and on disk; an older one gives way last."""
+    begun, old = folder.with_name(f".tmp-{folder.name}"), folder.with_name(f".old-{folder.name}")
+    try:
+        shutil.rmtree(begun, ignore_errors=True)
+        begun.mkdir(parents=True)
+        write(begun)
+        for path in begun.rglob("*"):
+            if path.is_file():
+                _to_disk(path)
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            os.replace(folder, old)
+        os.replace(begun, folder)
+        shutil.rmtree(old, ignore_errors=True)
+    except Exception as error:
+        shutil.rmtree(begun, ignore_errors=True)
+        # a full disk is an OSError, safetensors has its own word for it, and tokenizers has none
+        if not isinstance(error, (OSError, SafetensorError)) and "os error" not in str(error):
+            raise
+        raise ValueError(
+            f"cannot save {folder}: {first_line(error)}; make room there, or choose another --out"
+        ) from None
+
+
+def _to_disk(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

@@ -69,7 +69,14 @@ class Collator:
     image_id: int
     weights: tuple[tuple[str, float], ...] = ()
 
+    def __post_init__(self) -> None:
+        for task, weight in self.weights:
+            if task not in TASKS or not weight >= 0:
+                raise ValueError(f"task_weights: {task!r} is {weight}; tasks are {', '.join(TASKS)}, weights 0 or more")
+
     def __call__(self, items: Sequence[Item]) -> Batch:
+        """Raises ValueError that names shard, sample and query for an item that would train on nothing, or on
+        an image cut short."""
         assert items, "a batch needs at least one item"
         weight_of = dict(self.weights)
         pictures: dict[int, tuple[int, Picture]] = {}
@@ -120,20 +127,29 @@ class Collator:
 
     def _check(self, item: Item) -> None:
         """What silent training errors are made of (575 tokens of an image, labels masked away)."""
+        place = f"{item.url}, sample {item.key}"
         seen = item.prefix.count(self.image_id)
         expected = self.num_image_tokens * len(item.pictures)
         if seen != expected:
-            raise ValueError(f"sample {item.key}: {seen} image tokens for {len(item.pictures)} images, not {expected}")
+            raise ValueError(
+                f"{place}: {seen} image tokens for {len(item.pictures)} images, the model makes {expected}: "
+                "processor and model must come from the same bundle or base"
+            )
+        if not item.branches:
+            raise ValueError(f"{place}: no query in it, nothing would be trained")
         for branch in item.branches:
-            if branch.num_trained < 1:
-                raise ValueError(f"sample {item.key}, query {branch.query.query_id}: no token of it is trained")
+            if not 0 < branch.num_trained < len(branch.ids):
+                raise ValueError(
+                    f"{place}, query {branch.query.query_id}: {branch.num_trained} of its {len(branch.ids)} tokens are "
+                    "trained; at least one must be, and its question must not: look at its answers"
+                )
 
 
 def attention_mask(segments: Tensor, dtype: torch.dtype) -> Tensor:
     """[B, 1, L, L] float mask, 0 where a token may look, the lowest number elsewhere.
 
-    A token sees what stands before it in the prefix and in its own branch. Padding sees itself, so that
-    no row of the softmax is empty.
+    A token sees what stands before it in the prefix and in its own branch. Padding, which nothing sees,
+    sees itself too, so that no row of the softmax is empty.
     """
     length = segments.shape[1]
     order = torch.arange(length, device=segments.device)

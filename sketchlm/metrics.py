@@ -68,4 +68,4 @@ def iou(a: Sequence[float], b: Sequence[float]) -> float:
         return 0.0
     shared = width * height
     union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared
-    return float(shared / union)
+    return float(shared / union) if union > 0 else 0.0  # areas too small for a float

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
+
+from sketchlm.tokenizer import first_line
 
 if TYPE_CHECKING:
     from transformers import LlavaConfig, LlavaForConditionalGeneration, PreTrainedTokenizerBase
@@ -16,6 +21,7 @@ if TYPE_CHECKING:
 Part = Literal["tower", "connector", "language"]
 LANGUAGE = r".*language_model\.layers\.\d+\.(self_attn\.(q|k|v|o)_proj|mlp\.(gate|up|down)_proj)"
 """Full paths: names alone (`q_proj`) also hit the tower of a LLaVA checkpoint (LLaVA#1380, peft#2615)."""
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 CONNECTOR = r".*multi_modal_projector\.linear_[12]"
 
 
@@ -109,55 +115,135 @@ def build_tiny(config: TinyConfig, tokenizer: PreTrainedTokenizerBase) -> LlavaF
 def load_llava(base: str, **options: Any) -> LlavaForConditionalGeneration:
     """A LLaVA-1.5 checkpoint in Hugging Face layout (`llava-hf/llava-1.5-7b-hf`), from a folder or the hub.
 
-    Raises ValueError for weights that are missing or unexpected (LLaVA#808: a warning there cost people
-    days), and for a folder or id that holds none.
-    """
-    from transformers import LlavaForConditionalGeneration
+    In full precision unless `dtype` among the options says otherwise, whatever the checkpoint was saved in
+    (the published ones are float16, in which nothing can be trained). Reads safetensors only: nothing is
+    unpickled.
 
-    try:
-        model, info = LlavaForConditionalGeneration.from_pretrained(base, output_loading_info=True, **options)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ValueError(f"model.base: {base} holds no LLaVA that can be loaded: {error}") from None
+    Raises ValueError for weights that are missing, unexpected or of another shape (LLaVA#808: a warning
+    there cost people days), and for a folder or id that holds none.
+    """
+    from transformers import AutoConfig, LlavaForConditionalGeneration
+
+    if not Path(base).is_dir() and not HUB_ID.fullmatch(base):
+        raise ValueError(f"model.base: there is no folder {base}, and it is no hub id (owner/name)")
+    settings = {"dtype": torch.float32, "use_safetensors": True, "ignore_mismatched_sizes": True} | options
+    with _reading(base):  # without its config.json transformers would fill the memory with a model of default size
+        config = AutoConfig.from_pretrained(base)
+    _check_config(config, base)
+    with _reading(base):
+        model, info = LlavaForConditionalGeneration.from_pretrained(
+            base, config=config, output_loading_info=True, **settings
+        )
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if bad := sorted(map(str, info.get(kind) or [])):
-            raise ValueError(f"model.base: {base} has {len(bad)} {kind.replace('_', ' ')}, the first is {bad[0]}")
+            raise ValueError(
+                f"model.base: {base} has {len(bad)} {kind.replace('_', ' ')}, the first is {bad[0]}: "
+                "it is damaged, or no LLaVA-1.5 in Hugging Face layout"
+            )
     return model
 
 
-def adapt(model: LlavaForConditionalGeneration, config: ModelConfig) -> nn.Module:
+def _check_config(config: Any, base: str) -> None:
+    if config.model_type != "llava":
+        raise ValueError(f"model.base: {base} is a {config.model_type}, not a LLaVA-1.5 in Hugging Face layout")
+    if config.vision_feature_select_strategy != "default" or not isinstance(config.vision_feature_layer, int):
+        raise ValueError(
+            f"model.base: {base} takes image features from layer {config.vision_feature_layer} with strategy "
+            f"{config.vision_feature_select_strategy!r}; LLaVA-1.5 takes one layer, with 'default'"
+        )
+
+
+@contextmanager
+def _reading(base: str) -> Iterator[None]:
+    """No warnings and tables of transformers while it reads: what is wrong becomes one error."""
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        where = "can be read from that folder" if Path(base).is_dir() else "is a folder here or can be had from the hub"
+        raise ValueError(f"model.base: no LLaVA called {base} {where}: {first_line(error)}") from None
+    finally:
+        logging.set_verbosity(level)
+
+
+def adapt(model: Any, config: ModelConfig, seed: int = 0) -> nn.Module:
     """Freeze and adapt in place what the config says; returns the model, or PEFT's wrapper around it.
 
-    Raises ValueError when nothing is trained.
+    A model that wears an adapter already (stage II on stage I's) keeps it and is trained on. What is trained
+    is in full precision. seed: of LoRA's first weights.
+
+    Raises ValueError when nothing is trained, and for an adapter that is not what the config asks for.
     """
-    for name, parameter in model.named_parameters():
-        how = {"tower": config.tower, "connector": config.connector, "language": config.language}[part_of(name)]
-        parameter.requires_grad_(how == "full")
-    if "lora" in (config.connector, config.language):
-        model = _with_lora(model, config)
-    if not any(p.requires_grad for p in model.parameters()):
+    if hasattr(model, "get_base_model"):
+        _train_on(model, config)
+    else:
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(_how(name, config) == "full")
+        if "lora" in (config.connector, config.language):
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                model = _with_lora(model, config)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not trained:
         raise ValueError("tower, connector and language are all frozen: nothing would be trained")
+    for parameter in trained:
+        parameter.data = parameter.data.float()
     return model
 
 
-def _with_lora(model: Any, config: ModelConfig) -> Any:
-    from peft import LoraConfig, get_peft_model
+def _how(name: str, config: ModelConfig) -> str:
+    return {"tower": config.tower, "connector": config.connector, "language": config.language}[part_of(name)]
+
+
+def _lora_settings(config: ModelConfig) -> Any:
+    from peft import LoraConfig
 
     patterns = [LANGUAGE] * (config.language == "lora") + [CONNECTOR] * (config.connector == "lora")
-    full = [n for n, p in model.named_parameters() if p.requires_grad]
-    settings = LoraConfig(
+    return LoraConfig(
         r=config.lora_rank,
         lora_alpha=config.lora_alpha,
         lora_dropout=config.lora_dropout,
         target_modules="|".join(f"({pattern})" for pattern in patterns),
         modules_to_save=["multi_modal_projector"] if config.connector == "full" else None,
     )
-    wrapped = get_peft_model(model, settings)
+
+
+def _with_lora(model: Any, config: ModelConfig) -> Any:
+    from peft import get_peft_model
+
+    full = [n for n, p in model.named_parameters() if p.requires_grad]
+    wrapped = get_peft_model(model, _lora_settings(config))
     for name, parameter in wrapped.named_parameters():  # PEFT freezes all that it does not save
         if any(name.endswith(kept) for kept in full) and "original_module" not in name:
             parameter.requires_grad_(True)
     adapted = [name for name, _ in wrapped.named_modules() if name.endswith("lora_A")]
-    assert adapted and not [name for name in adapted if "vision_tower" in name], f"LoRA sits at {adapted[:3]}"
+    layers = unwrap(wrapped).config.text_config.num_hidden_layers
+    expected = 7 * layers * (config.language == "lora") + 2 * (config.connector == "lora")
+    assert len(adapted) == expected, f"LoRA sits at {len(adapted)} places, {expected} are expected: {adapted[:3]}"
+    assert not [name for name in adapted if "vision_tower" in name], f"LoRA sits under the tower: {adapted[:3]}"
     return wrapped
+
+
+def _train_on(model: Any, config: ModelConfig) -> None:
+    """Train an adapter further; its keys stay as they are (training LoRA on LoRA nests them, TinyLLaVA#104)."""
+    settings, asked = model.peft_config["default"], _lora_settings(config)
+    if config.connector == "frozen" and settings.modules_to_save:  # what stage I trained may rest in stage II
+        asked.modules_to_save = settings.modules_to_save
+    for name in ("r", "lora_alpha", "lora_dropout", "target_modules", "modules_to_save"):
+        has, wants = getattr(settings, name), getattr(asked, name)
+        if has != wants:
+            raise ValueError(
+                f"the bundle's adapter has {name} {has}, this recipe wants {wants}: resume with the adapter's own "
+                "model settings, or merge it first (sketchlm.bundle.export) and train on the merged model"
+            )
+    if config.tower != "frozen":
+        raise ValueError("the bundle holds an adapter, which cannot hold the tower: merge it first to train the tower")
+    for name, parameter in model.named_parameters():
+        saved = "modules_to_save.default" in name
+        parameter.requires_grad_("lora_" in name or (saved and config.connector == "full"))
 
 
 def part_of(name: str) -> Part:

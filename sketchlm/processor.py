@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from data_manifests.schema import STRIP_SIDE, Query, Sample
 from sketchlm.frame import FILL, pad_to_square
-from sketchlm.prompt import IMAGE, PromptConfig, answer_of, head_of, question_of
+from sketchlm.prompt import IMAGE, TEMPLATES, TURN, PromptConfig, answer_of, head_of, question_of
+from sketchlm.tokenizer import check_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -28,11 +29,16 @@ if TYPE_CHECKING:
 class RawSampleLike(Protocol):
     """What the loader hands over (see sketchlm.shards.RawSample)."""
 
-    key: str
-    url: str
-    jpg: bytes
-    strip: bytes
-    record: Sample
+    @property
+    def key(self) -> str: ...
+    @property
+    def url(self) -> str: ...
+    @property
+    def jpg(self) -> bytes: ...
+    @property
+    def strip(self) -> bytes: ...
+    @property
+    def record(self) -> Sample: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +74,8 @@ class Item:
     pictures: tuple[Picture, ...]
     prefix: tuple[int, ...]
     branches: tuple[Branch, ...]
+    url: str = ""
+    """The shard that it comes from, for errors."""
 
     @property
     def length(self) -> int:
@@ -84,6 +92,8 @@ class ProcessorConfig:
     """Questions that this stage asks."""
     branches: int = 8
     """Questions that share one (sketch, image) row at most."""
+    rows: int = 0
+    """Sketches of a sample that one visit asks about, drawn anew each time; 0 = all."""
     max_length: int = 2048
     """Tokens of a row at most: the context that the model was trained with."""
     blind: bool = False
@@ -105,7 +115,15 @@ class Processor:
         grid: int = 0,
     ) -> None:
         """side: of the tower's input, pixels; num_image_tokens: of one image; classes and grid: of the
-        tower's own loss (none: no targets are made for it)."""
+        tower's own loss (none: no targets are made for it).
+
+        Raises ValueError for settings that ask for nothing, and a tokenizer that is not of a LLaVA-1.5.
+        """
+        if unknown := sorted(set(config.tasks) - TEMPLATES.keys()):
+            raise ValueError(f"processor.tasks: unknown task {unknown[0]!r}; known are {', '.join(TEMPLATES)}")
+        if config.branches < 1 or config.rows < 0:
+            raise ValueError(f"processor: branches is {config.branches} (1 at least), rows {config.rows} (0 = all)")
+        check_tokenizer(tokenizer)
         self.tokenizer = tokenizer
         self.side = side
         self.num_image_tokens = num_image_tokens
@@ -113,6 +131,7 @@ class Processor:
         self.classes = {name: number for number, name in enumerate(classes)}
         self.grid = grid
         self._image_id = int(tokenizer.convert_tokens_to_ids(IMAGE))
+        self._end_id = int(tokenizer.eos_token_id)
         self._prompt_ids: Callable[[str], tuple[int, ...]] = lru_cache(maxsize=8192)(self._tokenize_prompt)
         self._answer_ids: Callable[[str], tuple[int, ...]] = lru_cache(maxsize=8192)(self._tokenize_answer)
 
@@ -129,24 +148,20 @@ class Processor:
                 asked.setdefault(query.row, []).append(query)
         if not asked:
             return []
+        rng = random.Random(draw)
+        if 0 < config.rows < len(asked):
+            asked = {row: asked[row] for row in sorted(rng.sample(sorted(asked), config.rows))}
         photo = self._photo(raw)
         sketches = self._sketches(raw, sorted(row for row in asked if row >= 0))
-        rng = random.Random(draw)
         items = []
         for row, queries in sorted(asked.items()):
             pictures = (photo,) if row < 0 else (sketches[row], photo)
             head = head_of(config.prompt, len(pictures))
+            prefix = self._prefix(head)
             rng.shuffle(queries)
-            for start in range(0, len(queries), config.branches):
-                group = queries[start : start + config.branches]
-                branches = tuple(self._branch(head, query, rng, raw) for query in group)
-                item = Item(raw.key, pictures, self._prefix(head), branches)
-                if item.length > config.max_length:
-                    raise ValueError(
-                        f"{raw.url}, sample {raw.key}, queries {[q.query_id for q in group]}: {item.length} tokens, the "
-                        f"context holds {config.max_length}; shorten the answers, or raise processor.max_length"
-                    )
-                items.append(item)
+            branches = [self._branch(head, query, rng, raw) for query in queries]
+            for group in self._rows(branches, len(prefix), raw):
+                items.append(Item(raw.key, pictures, prefix, tuple(group), raw.url))
         return items
 
     def question(self, query: Query, draw: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -158,12 +173,37 @@ class Processor:
         """[H, W, 3] uint8 of any size to the tower's [3, S, S] uint8: padded to a square, then resized."""
         return resize(pad_to_square(rgb, FILL), self.side)
 
+    def _rows(self, branches: Sequence[Branch], prefix: int, raw: RawSampleLike) -> list[list[Branch]]:
+        """Branches that share a row: `config.branches` at most, and as many as the context holds."""
+        config = self.config
+        rows: list[list[Branch]] = []
+        length = 0
+        for branch in branches:
+            size = len(branch.ids)
+            if prefix + size > config.max_length:
+                raise ValueError(
+                    f"{raw.url}, sample {raw.key}, query {branch.query.query_id} ({branch.task}): {prefix} tokens of "
+                    f"prompt and images, {size} of question and answer; the context holds {config.max_length}: "
+                    "shorten its question or answers, or raise processor.max_length"
+                )
+            if not rows or len(rows[-1]) == config.branches or length + size > config.max_length:
+                rows.append([])
+                length = prefix
+            rows[-1].append(branch)
+            length += size
+        return rows
+
     def _branch(self, head: str, query: Query, rng: random.Random, raw: RawSampleLike) -> Branch:
         question = self._question_ids(head, question_of(query, rng.randrange(1 << 30), self.config.prompt))
         text = answer_of(query, (raw.record.image.width, raw.record.image.height), self.config.prompt)
         answer = self._answer_ids(text)
+        place = f"{raw.url}, sample {raw.key}, query {query.query_id} ({query.task})"
         if len(answer) < 2:
-            raise ValueError(f"{raw.url}, sample {raw.key}, query {query.query_id}: the answer {text!r} has no token")
+            raise ValueError(
+                f"{place}: answers[0] is {query.answers[0]!r}, there is no word to train on: give an answer"
+            )
+        if self._image_id in question + answer or self._end_id in question + answer[:-1]:
+            raise ValueError(f"{place}: a control token ({IMAGE} or the end of the turn) stands in its text: remove it")
         return Branch(question + answer, len(answer), query.task, query)
 
     def _prefix(self, head: str) -> tuple[int, ...]:
@@ -174,7 +214,7 @@ class Processor:
 
     def _question_ids(self, head: str, question: str) -> tuple[int, ...]:
         """Ids after the head: tokenised together with it, since a tokenizer may join across a border."""
-        before, whole = self._prompt_ids(head), self._prompt_ids(f"{head}{question} ASSISTANT:")
+        before, whole = self._prompt_ids(head), self._prompt_ids(f"{head}{question}{TURN}")
         assert whole[: len(before)] == before, f"the tokenizer joins {head[-20:]!r} with {question[:20]!r}"
         return whole[len(before) :]
 
@@ -182,9 +222,17 @@ class Processor:
         return tuple(self.tokenizer(text)["input_ids"])
 
     def _tokenize_answer(self, text: str) -> tuple[int, ...]:
-        """The answer as it follows `ASSISTANT:`, with the end of the turn."""
-        ids = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return (*ids, int(self.tokenizer.eos_token_id))
+        """The answer as it follows ` ASSISTANT:`, with the end of the turn.
+
+        Together with what stands before it: alone, a tokenizer that puts no space before its first word
+        would give other ids than it gives for the whole text (tested).
+        """
+        turn = TURN.strip()
+        before, whole = (
+            tuple(self.tokenizer(t, add_special_tokens=False)["input_ids"]) for t in (turn, f"{turn} {text}")
+        )
+        assert whole[: len(before)] == before, f"the tokenizer joins {turn!r} with {text[:20]!r}"
+        return (*whole[len(before) :], self._end_id) if text else (self._end_id,)
 
     def _photo(self, raw: RawSampleLike) -> Picture:
         rgb = decode_rgb(raw.jpg, f"{raw.url}, sample {raw.key}: its jpg")
@@ -193,7 +241,8 @@ class Processor:
     def _sketches(self, raw: RawSampleLike, rows: list[int]) -> dict[int, Picture]:
         if not rows:
             return {}
-        strip = cv2.imdecode(np.frombuffer(raw.strip, np.uint8), cv2.IMREAD_GRAYSCALE)
+        array = np.frombuffer(raw.strip, np.uint8)
+        strip = cv2.imdecode(array, cv2.IMREAD_GRAYSCALE) if len(array) else None
         if strip is None or strip.shape[1] != STRIP_SIDE or strip.shape[0] < STRIP_SIDE * (rows[-1] + 1):
             seen = "unreadable" if strip is None else f"{strip.shape[1]}x{strip.shape[0]} px"
             raise ValueError(f"{raw.url}, sample {raw.key}: its strip is {seen}, row {rows[-1]} is asked")
@@ -210,7 +259,7 @@ class Processor:
         return found
 
     def _patch_shares(self, record: Sample) -> NDArray[np.float32] | None:
-        """[C + 1, G, G]: how much of each patch shows each class; the last plane is what no mask covers."""
+        """[C + 1, G, G]: what each patch shows, by class; the last plane is background."""
         shares = np.zeros((len(self.classes) + 1, self.grid, self.grid), np.float32)
         for thing in record.objects:
             number = self.classes.get(thing.category, -1)
@@ -218,10 +267,19 @@ class Processor:
                 continue
             mask = decode_mask(thing.mask.size, thing.mask.counts)
             square = pad_to_square(np.repeat(mask[..., None], 3, axis=2), (0, 0, 0))[..., 0] if _uneven(mask) else mask
-            shares[number] += cv2.resize(square.astype(np.float32), (self.grid, self.grid), interpolation=cv2.INTER_AREA)
-        covered = shares.sum(axis=0)
-        shares[-1] = np.maximum(0.0, 1.0 - covered)
-        return np.asarray(shares / shares.sum(axis=0), np.float32)
+            shares[number] += cv2.resize(
+                square.astype(np.float32), (self.grid, self.grid), interpolation=cv2.INTER_AREA
+            )
+        return sharpened(shares)
+
+
+def sharpened(shares: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Shares of classes [C + 1, G, G] to targets that sum to one: a patch that an object covers by a third
+    shows that object. Without this nearly all that a small tower learns is background.
+    """
+    covered = shares[:-1].sum(axis=0)
+    shown = np.minimum(1.0, 3.0 * covered)
+    return np.concatenate([shares[:-1] * (shown / np.maximum(covered, 1e-6)), (1.0 - shown)[None]]).astype(np.float32)
 
 
 def _uneven(mask: NDArray[np.uint8]) -> bool:

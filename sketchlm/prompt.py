@@ -5,6 +5,7 @@ The shards hold facts; what is asked in which words is drawn here, at training t
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 from data_manifests.schema import Query
@@ -16,6 +17,10 @@ VICUNA = (
     "The assistant gives helpful, detailed, and polite answers to the user's questions."
 )
 SHORT = "\nAnswer the question using a single word or phrase."
+SHORT_WORDS = 5
+"""Words of a phrase: questions whose answers are longer do not ask for one."""
+TURN = " ASSISTANT:"
+"""Between question and answer; the answer follows after a space, and ends with the tokenizer's `</s>`."""
 
 PREFIX = {"describe": "", "bbox": "BBOX: ", "count": "COUNT: ", "vqa": "VQA: ", "sbir": "SBIR: "}
 """Task prefixes (paper, figure model.png); stage I has none."""
@@ -61,8 +66,18 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
         "Can the object of the sketch be found in the image? Answer with yes or no.",
         "Answer with yes or no: does the image show what the sketch shows?",
     ),
-    "vqa": ("{question}",),
+    "vqa": (
+        "{question}",
+        "Look at the sketch and the image. {question}",
+        "{question} Look at the sketch and the image.",
+        "Look at the object of the sketch in the image. {question}",
+        "The sketch shows an object in the image. {question}",
+        "Answer the question: {question}",
+        "Find the object of the sketch in the image. {question}",
+        "Answer with the sketch and the image: {question}",
+    ),
 }
+"""Wordings of questions about a sketch (the first of bbox, count and sbir are the paper's); at least eight a task."""
 TEXT_TEMPLATES: dict[str, tuple[str, ...]] = {
     "describe": ("Describe the {category} in the image.", "Where is the {category} in the image? Describe it."),
     "bbox": ("Draw a bounding box around the {category} in the image.", "Locate the {category}."),
@@ -80,7 +95,7 @@ class PromptConfig:
     system: str = VICUNA
     """Words before the first turn; `tiny` leaves them out, since each costs time."""
     short: bool = True
-    """Ask VQA for a single word or phrase, as LLaVA-1.5 does."""
+    """Ask VQA for a single word or phrase where the answer is one, as LLaVA-1.5 does."""
     frame: Frame = "padded"
     """What the numbers of a box are shares of."""
     decimals: int = 2
@@ -96,8 +111,9 @@ def head_of(config: PromptConfig, num_images: int) -> str:
 def question_of(query: Query, draw: int, config: PromptConfig) -> str:
     """The worded question, its template picked by `draw` (any integer; templates come up evenly)."""
     templates = (TEXT_TEMPLATES if query.row < 0 else TEMPLATES)[query.task]
-    text = templates[draw % len(templates)].format(question=query.question, category=query.category)
-    return PREFIX[query.task] + text + (SHORT if query.task == "vqa" and config.short else "")
+    text = templates[draw % len(templates)].format(question=query.question.strip(), category=query.category)
+    short = query.task == "vqa" and config.short and all(len(a.split()) <= SHORT_WORDS for a in query.answers)
+    return PREFIX[query.task] + text + (SHORT if short else "")
 
 
 def answer_of(query: Query, size: tuple[int, int], config: PromptConfig) -> str:
@@ -109,7 +125,27 @@ def answer_of(query: Query, size: tuple[int, int], config: PromptConfig) -> str:
     boxes = box_text(query.boxes, size, config)
     if query.task == "bbox":
         return boxes
-    return " ".join(filter(None, (query.answers[0], boxes if query.task == "describe" else "")))
+    return " ".join(filter(None, (query.answers[0].strip(), boxes if query.task == "describe" else "")))
+
+
+def chat_template(config: PromptConfig) -> str:
+    """The same prompt as a Jinja template, for other software that runs the model; images come first.
+
+    Turns of `user` and `assistant`; what other roles say is left out.
+    """
+    system = f"{config.system} " if config.system else ""
+    return (
+        "{{ " + json.dumps(system) + " }}{% for message in messages %}"
+        "{% set said = message['content'] %}"
+        "{% if said is string %}{% set said = [{'type': 'text', 'text': said}] %}{% endif %}"
+        "{% if message['role'] == 'user' %}USER: "
+        "{% for part in said if part['type'] == 'image' %}{{ '<image>\\n' }}{% endfor %}"
+        "{% for part in said if part['type'] == 'text' %}{{ part['text'] }}{% endfor %}"
+        "{% elif message['role'] == 'assistant' %}"
+        "{% for part in said if part['type'] == 'text' %}{{ ' ASSISTANT: ' + part['text'] + '</s>' }}{% endfor %}"
+        "{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}{{ ' ASSISTANT:' }}{% endif %}"
+    )
 
 
 def box_text(boxes: list[list[float]], size: tuple[int, int], config: PromptConfig) -> str:

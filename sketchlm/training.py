@@ -18,7 +18,7 @@ from sketchlm.loss import LossConfig, Objective
 from sketchlm.model import ModelConfig, adapt, build_tiny, load_llava, num_image_tokens, unwrap
 from sketchlm.optimizer import OptimizerConfig
 from sketchlm.processor import Processor, ProcessorConfig
-from sketchlm.tokenizer import build_tokenizer, number_tokens
+from sketchlm.tokenizer import build_tokenizer, load_tokenizer, number_tokens
 
 
 @dataclass(frozen=True)
@@ -100,19 +100,11 @@ def build_parts(config: TrainConfig, texts: Sequence[str], classes: Sequence[str
         model, tokenizer, head, base = bundle.model, bundle.tokenizer, bundle.tower_head, bundle.info.base
         classes = bundle.info.classes
     else:
-        from transformers import AutoTokenizer
-
-        model = load_llava(config.model.base)
-        tokenizer = AutoTokenizer.from_pretrained(config.model.base)
+        model, tokenizer = load_llava(config.model.base), load_tokenizer(config.model.base)
         base = config.model.base
     if config.model.checkpointing:
         unwrap(model).gradient_checkpointing_enable()
-    if not hasattr(model, "get_base_model"):
-        model = adapt(model, config.model)
-    elif config.model.language != "lora":
-        raise ValueError(f"{config.model.base} holds an adapter: train it on with model.language lora")
-    if config.model.base == "tiny" or (not base and config.model.language == "full"):
-        base = ""
+    model = adapt(model, config.model, config.seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         objective = Objective(model, config.loss, number_tokens(tokenizer), len(classes))

@@ -23,14 +23,16 @@ SAMPLES_AHEAD = 8
 POLL_SECONDS = 0.1
 
 
-class _Work:
-    """A function as the data set that torch's DataLoader wants."""
+class _Pickled:
+    """A function as the data set that torch's DataLoader wants. Results travel as bytes: what cannot is an
+    error here, not a queue that waits for ever; and no tensor takes shared memory and file handles.
+    """
 
     def __init__(self, function: Callable[[Any], Any]) -> None:
         self._function = function
 
-    def __getitem__(self, task: Any) -> Any:
-        return self._function(task)
+    def __getitem__(self, task: Any) -> bytes:
+        return pickle.dumps(self._function(task), pickle.HIGHEST_PROTOCOL)
 
 
 class Workers(Generic[Result]):
@@ -44,18 +46,18 @@ class Workers(Generic[Result]):
         from torch.utils.data import DataLoader
 
         loader = DataLoader(
-            cast(Any, _Work(function)),
+            cast(Any, _Pickled(function)),
             batch_size=None,
             sampler=tasks,
             num_workers=workers,
             prefetch_factor=SAMPLES_AHEAD,
-            collate_fn=_as_it_is,  # the default turns arrays into tensors, which need shared memory and handles
+            collate_fn=cast(Any, _as_it_is),
             worker_init_fn=_prepare_worker,
             # a fork is there in milliseconds, where a new interpreter takes seconds to import torch
             multiprocessing_context="fork" if sys.platform == "linux" else None,
             generator=torch.Generator(),  # the global one would advance by a step, and a resumed run differ
         )
-        self._results: Iterator[Result] | None = iter(loader)
+        self._results: Iterator[bytes] | None = iter(loader)
 
     def __iter__(self) -> Workers[Result]:
         return self
@@ -64,17 +66,23 @@ class Workers(Generic[Result]):
         """The next result; raises RuntimeError if a worker died."""
         assert self._results is not None, "the workers are closed"
         try:
-            return next(self._results)
+            return cast(Result, pickle.loads(next(self._results)))
         except RuntimeError as error:
-            message = str(error)  # not the error: its frames would keep the workers, see `close`
-        raise RuntimeError(f"a worker of the loader died (of too little memory? fewer workers need less): {message}")
+            raise RuntimeError(
+                f"a worker of the loader died (too little memory? fewer workers need less): {error}"
+            ) from None
 
     def close(self) -> None:
-        """End the processes. They end with the last reference, and slowly if only the garbage collector finds it."""
+        """End the processes. DataLoader would end them with its last reference, which an error may hold, and
+        takes 5 seconds for each if only the garbage collector finds it.
+        """
+        end = getattr(self._results, "_shutdown_workers", None)
         self._results = None
+        if end is not None:
+            end()
 
 
-def _as_it_is(result: Result) -> Result:
+def _as_it_is(result: bytes) -> bytes:
     return result
 
 
@@ -83,9 +91,19 @@ def _prepare_worker(worker: int) -> None:
 
     cv2.setNumThreads(1)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # else each of them warns that it was forked
-    # signals that reach the whole job are for the main process: it may save before it ends its workers
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if sys.platform == "linux":
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        Thread(target=_obey_parent, daemon=True).start()
+
+
+def _obey_parent() -> None:
+    """End when the main process says so. A signal that reaches the whole job is for that one alone: it may
+    save first, and would stop at the error of a worker that is gone.
+    """
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != os.getppid():
+        continue
+    os._exit(1)
 
 
 def in_thread(items: Iterator[Result], ahead: int) -> Generator[Result, None, None]:

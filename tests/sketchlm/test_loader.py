@@ -376,6 +376,11 @@ def test_an_error_in_decode_arrives_with_its_own_message(folder: Path, workers: 
             take(loader_of(folder, decode=fail(lambda: OddError("what went wrong", "")), workers=2), 10)
 
 
+def test_items_that_cannot_leave_a_worker_are_an_error_and_not_a_hang(folder: Path) -> None:
+    with pytest.raises(Exception, match=r"(?s)DataLoader worker.*pickle"):
+        take(loader_of(folder, decode=lambda sample, draw: [lambda: None], workers=1), 1)
+
+
 @pytest.mark.slow
 def test_a_killed_worker_is_an_error_and_not_a_hang(folder: Path) -> None:
     def kill(sample: RawSample, draw: int) -> list[Item]:
@@ -425,22 +430,29 @@ def test_the_global_random_state_is_left_alone(folder: Path) -> None:
 
 
 def test_closing_the_iterator_ends_the_workers(folder: Path) -> None:
+    before = set(multiprocessing.active_children())
     stream = iter(loader_of(folder, workers=2))
     next(stream)
-    assert len(multiprocessing.active_children()) == 2
+    workers = set(multiprocessing.active_children()) - before
+    assert len(workers) == 2
     stream.close()
-    del stream
-    assert multiprocessing.active_children() == []
+    assert not workers & set(multiprocessing.active_children())
 
 
+@pytest.mark.slow
 def test_signals_to_the_whole_job_leave_the_workers_alone(folder: Path) -> None:
+    expected = take(loader_of(folder), 40)
     with closing(iter(loader_of(folder, workers=2))) as stream:
-        expected = take(loader_of(folder), 40)
-        assert next(stream) == expected[0]
+        before = [next(stream)]
         for child in multiprocessing.active_children():
-            for number in (signal.SIGTERM, signal.SIGINT):
-                os.kill(child.pid, number)
-        assert list(islice(stream, 39)) == expected[1:]
+            subprocess.run(["kill", "-TERM", str(child.pid)], check=True)
+            subprocess.run(["kill", "-INT", str(child.pid)], check=True)
+        assert before + list(islice(stream, 39)) == expected
+        workers = multiprocessing.active_children()
+        for child in workers:
+            child.terminate()  # the main process can still end them
+        with pytest.raises(RuntimeError, match="DataLoader worker"):
+            list(islice(stream, 1000))
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 _SHIFT = 4
 """Fractional bits of the coordinates that OpenCV draws with."""
-_INK = 20
+INK = 20
 """Grey value of a stroke: a pencil, not a black hole."""
 
 
@@ -52,5 +52,5 @@ def draw_lines(lines: Sequence[NDArray[np.float64]], side: int, width: float) ->
     canvas = np.full((2 * side, 2 * side), 255, np.uint8)
     # pixel centres: what covers pixel 0 of the sketch are the pixels 0 and 1 of the canvas
     whole = [np.rint((line * 2 - 0.5) * (1 << _SHIFT)).astype(np.int32) for line in lines]
-    cv2.polylines(canvas, whole, False, _INK, max(1, round(2 * width)), cv2.LINE_8, _SHIFT)
+    cv2.polylines(canvas, whole, False, INK, max(1, round(2 * width)), cv2.LINE_8, _SHIFT)
     return np.asarray(cv2.resize(canvas, (side, side), interpolation=cv2.INTER_AREA))

@@ -4,9 +4,10 @@ Unlimited, deterministic, with exact masks: for learning checks on a CPU.
 """
 
 from sketchgen.shapeworld.classes import CLASSES, LOOKALIKES
-from sketchgen.shapeworld.hand import HELD_OUT_STYLE, TRAINING_STYLES, VERSION, HandBank
+from sketchgen.shapeworld.hand import HELD_OUT_STYLE, TRAINING_STYLES, HandBank
 from sketchgen.shapeworld.layout import SceneObject, WorldConfig, check_world, contents, lay_out
 from sketchgen.shapeworld.scene import Scene, make_scene, render, scene_file
+from sketchgen.shapeworld.version import VERSION
 
 __all__ = [
     "CLASSES",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,15 +12,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from data_manifests.strokes import fitted, rasterise
+from data_manifests.strokes import INK, fitted, rasterise
 from sketchgen.bank import Drawing
 from sketchgen.shapeworld.classes import CLASSES, LOOKALIKES, SHAPES
 from sketchgen.shapeworld.dice import Dice
 from sketchgen.shapeworld.outline import SPACING, Stroke, outline
-from sketchgen.shapeworld.shapes import Part, Points, moved, turned
+from sketchgen.shapeworld.shapes import Part, Points, moved, steps, turned
+from sketchgen.shapeworld.version import VERSION
 
-VERSION = 1
-"""Of all pixels and layouts of the world: raise it when they change, and draw the golden values anew."""
 SIDE = 256
 SOURCE = "shapeworld-hand"
 
@@ -39,7 +39,7 @@ class Style:
     overshoot: float = 0.0
     """How far lines run on at corners; also makes it draw them one by one."""
     gap: float = 0.03
-    """Share of a stroke that may be missing at its ends."""
+    """Share of a stroke that may be missing at its ends; also how often one is missing inside."""
     drop: float = 0.06
     """Chance that an inner stroke is left out."""
     double: float = 0.05
@@ -50,9 +50,9 @@ class Style:
 
 STYLES: dict[str, Style] = {
     "neat": Style(wobble=0.007, offset=0.006, gap=0.015, drop=0.03, double=0.0),
-    "shaky": Style(width=(2.0, 3.4), wobble=0.02, tremor=0.006, offset=0.022, overshoot=0.05, gap=0.06, drop=0.12),
+    "shaky": Style(width=(2.0, 3.4), wobble=0.014, tremor=0.006, offset=0.014, overshoot=0.05, gap=0.06, drop=0.12),
     "sketchy": Style(width=(1.4, 2.2), wobble=0.012, offset=0.012, overshoot=0.03, double=1.0, dash=0.24),
-    "marker": Style(width=(6.0, 9.0), wobble=0.014, offset=0.014, gap=0.03, drop=0.15),
+    "marker": Style(width=(5.0, 8.0), wobble=0.014, offset=0.014, gap=0.03, drop=0.15),
 }
 HELD_OUT_STYLE = "brush"
 TRAINING_STYLES: tuple[str, ...] = tuple(STYLES)
@@ -113,7 +113,7 @@ def _posed(parts: list[Part], dice: Dice) -> list[Part]:
     stretch = dice.between(0.87, 1.15)
     shear = np.array([[1.0, 0.0], [dice.between(-0.1, 0.1), 1.0]])
     matrix = np.diag([flip * stretch, 1 / stretch]) @ shear @ turned(np.eye(2), dice.between(-12, 12))
-    return moved(parts, matrix, np.zeros(2))
+    return moved(parts, matrix)
 
 
 def _drawn(strokes: list[Stroke], style: Style, dice: Dice) -> list[NDArray[np.float32]]:
@@ -130,7 +130,7 @@ def _drawn(strokes: list[Stroke], style: Style, dice: Dice) -> list[NDArray[np.f
 
 
 def _pieces(stroke: Stroke, style: Style, dice: Dice) -> list[Points]:
-    """The stroke cut where the hand lifts: at corners, or every `dash`."""
+    """The stroke cut where the hand lifts: every `dash`, at a gap, or at corners."""
     points = stroke.points
     if style.dash:
         cuts = []
@@ -138,14 +138,16 @@ def _pieces(stroke: Stroke, style: Style, dice: Dice) -> list[Points]:
         for start in range(0, len(points) - 1, step):
             cuts.append(points[max(0, start - 2) : start + step + 3])
         return cuts
+    if len(points) > 24 and dice.chance(3 * style.gap):
+        hole = dice.whole(10, len(points) - 14)
+        return [points[:hole], points[hole + dice.whole(2, 4) :]]
     if not style.overshoot or len(points) < 8:
         return [points]
-    ahead = points[4:] - points[2:-2]
-    behind = points[2:-2] - points[:-4]
-    bend = np.abs(np.arctan2(ahead[:, 0] * behind[:, 1] - ahead[:, 1] * behind[:, 0], (ahead * behind).sum(axis=1)))
-    corners = [i for i in np.flatnonzero(bend > 0.8).tolist() if bend[i] >= bend[max(0, i - 3) : i + 4].max()]
-    bounds = [0, *(corner + 2 for corner in corners), len(points) - 1]
-    return [points[a : b + 1] for a, b in zip(bounds, bounds[1:], strict=False) if b - a >= 3] or [points]
+    turns = np.einsum("nd,nd->n", points[4:] - points[2:-2], points[2:-2] - points[:-4])  # ~ cosine of the turn
+    sharp = np.flatnonzero(turns < 0.7 * (2 * SPACING) ** 2).tolist()
+    corners = [i + 2 for i in sharp if turns[i] <= turns[max(0, i - 3) : i + 4].min()]
+    bounds = [0, *corners, len(points) - 1]
+    return [points[a : b + 1] for a, b in itertools.pairwise(bounds) if b - a >= 3] or [points]
 
 
 def _with_ends(points: Points, style: Style, dice: Dice) -> Points:
@@ -155,9 +157,10 @@ def _with_ends(points: Points, style: Style, dice: Dice) -> Points:
         first, last = int(count * style.gap * dice.share()), int(count * style.gap * dice.share())
         points = points[first : count - last]
     if style.overshoot and len(points) > 3:
-        head, tail = points[0] - points[2], points[-1] - points[-3]
-        reach = style.overshoot * dice.share() / (2 * SPACING)
-        points = np.concatenate([[points[0] + head * reach * dice.share()], points, [points[-1] + tail * reach]])
+        reach = style.overshoot / (2 * SPACING)
+        points = points.copy()
+        points[0] += (points[0] - points[2]) * reach * dice.share()
+        points[-1] += (points[-1] - points[-3]) * reach * dice.share()
     return points
 
 
@@ -168,7 +171,7 @@ def _unsteady(lines: list[Points], style: Style, noise: np.random.Generator) -> 
     knots = (lengths * SPACING / 0.16).astype(int) + 2
     first = np.concatenate([[0], np.cumsum(knots)[:-1]])
     drift = (noise.random((int(knots.sum()), 2)) - 0.5) * 4 * style.wobble
-    place = np.concatenate([np.linspace(a, a + k - 1, n) for a, k, n in zip(first, knots, lengths, strict=True)])
+    place = np.concatenate([a + (k - 1) * steps(n) for a, k, n in zip(first, knots, lengths, strict=True)])
     low = np.minimum(place.astype(int), int(knots.sum()) - 2)
     share = (place - low)[:, None]
     share = share * share * (3 - 2 * share)
@@ -185,16 +188,18 @@ def _unsteady(lines: list[Points], style: Style, noise: np.random.Generator) -> 
 
 def _brush(lines: list[NDArray[np.float32]], margin: int, dice: Dice) -> NDArray[np.uint8]:
     """Angular lines that swell and thin out: the held-out style."""
-    points = fitted(np.concatenate(lines).astype(np.float64), SIDE, margin)
+    points = fitted(np.concatenate(lines).astype(np.float64), SIDE, margin).astype(np.float32) * 2
+    tolerance, thin, thick = dice.between(10, 16), dice.between(1.5, 3.0), dice.between(9.0, 13.0)
+    angular = [
+        cv2.approxPolyDP(line[:, None], tolerance, False)[:, 0]
+        for line in np.split(points, np.cumsum([len(line) for line in lines])[:-1])
+    ]
+    start, end = np.concatenate([line[:-1] for line in angular]), np.concatenate([line[1:] for line in angular])
+    along = end - start
+    across = along[:, ::-1] * (-1, 1) / np.maximum(np.hypot(along[:, 0], along[:, 1]), 1e-6)[:, None]
+    swell = across * thick * (0.7 + 0.3 * dice.array().random((len(along), 1)))
+    quads = np.stack([start + swell, end + across * thin, end - across * thin, start - swell], axis=1)
     canvas = np.full((2 * SIDE, 2 * SIDE), 255, np.uint8)
-    tolerance = dice.between(5.0, 8.0)
-    thin, thick = dice.between(1.5, 3.0), dice.between(9.0, 13.0)
-    for line in np.split(points, np.cumsum([len(line) for line in lines])[:-1]):
-        corners = cv2.approxPolyDP(line.astype(np.float32)[:, None], tolerance, False)[:, 0] * 2
-        for a, b in zip(corners, corners[1:], strict=False):
-            along = b - a
-            across = np.array([-along[1], along[0]]) / max(float(np.hypot(*along)), 1e-6)
-            begin, end = thick * dice.between(0.7, 1.0), thin
-            quad = np.stack([a + across * begin, b + across * end, b - across * end, a - across * begin])
-            cv2.fillPoly(canvas, [np.rint(quad * 16).astype(np.int32)], 20, cv2.LINE_8, 4)
+    for quad in np.rint(quads * 16).astype(np.int32):
+        cv2.fillConvexPoly(canvas, quad, INK, cv2.LINE_8, 4)
     return np.asarray(cv2.resize(canvas, (SIDE, SIDE), interpolation=cv2.INTER_AREA))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -13,8 +14,8 @@ from numpy.typing import NDArray
 
 from sketchgen.instance import Box, Mask, crop_to_content
 from sketchgen.shapeworld.classes import CLASSES, SHAPES
-from sketchgen.shapeworld.dice import Dice
-from sketchgen.shapeworld.shapes import Part, Points, box_of, moved, turned
+from sketchgen.shapeworld.dice import Dice, Option
+from sketchgen.shapeworld.shapes import Part, Points, joined, parted, solid_box, turned
 
 Kind = Literal["counts", "singles", "simple"]
 KINDS: tuple[Kind, ...] = ("counts", "singles", "simple")
@@ -37,7 +38,7 @@ class WorldConfig:
     """Which scenes the world makes."""
 
     side: int = 256
-    """Width and height of a scene, pixels."""
+    """Width and height of a scene, pixels, 64 to 512."""
     seed: int = 0
     """Another seed is another world."""
     split: Literal["train", "val"] = "train"
@@ -66,12 +67,14 @@ class SceneObject:
 class Placed:
     """One object on its way onto the scene.
 
-    parts: in pixels of a canvas twice as large as `alpha`; alpha: [h, w] uint8, how much of each pixel it
-    covers; (x, y): the scene's pixel under alpha[0, 0]; visible: [h, w] bool.
+    corners: the points of each part, as OpenCV's integers with SHIFT fractional bits, on a canvas twice as large
+    as `alpha`; alpha: [h, w] uint8, how much of each pixel it covers; (x, y): the scene's pixel under alpha[0, 0];
+    visible: [h, w] bool; area: pixels of the whole object.
     """
 
     category: str
     parts: list[Part]
+    corners: list[NDArray[np.int32]]
     alpha: NDArray[np.uint8]
     x: int
     y: int
@@ -82,7 +85,7 @@ class Placed:
 def check_world(config: WorldConfig) -> None:
     """Raises ValueError for numbers that mean no world, with the flag and what it must be."""
     least = {
-        "side": (config.side, 64, 2048),
+        "side": (config.side, 64, 512),
         "num_scenes": (config.num_scenes, 1, 10**8),
         "max_instances": (config.max_instances, 4, 9),
         "max_count": (config.max_count, 2, 5),
@@ -130,7 +133,7 @@ def contents(config: WorldConfig, index: int) -> tuple[Kind, list[str]]:
     return kind, dice.shuffled([name for name, count in zip(classes, counts, strict=False) for _ in range(count)])
 
 
-def _weighted(dice: Dice, options, weights):  # type: ignore[no-untyped-def]
+def _weighted(dice: Dice, options: Sequence[Option], weights: Sequence[float]) -> Option:
     left = dice.share() * sum(weights)
     for option, weight in zip(options, weights, strict=True):
         left -= weight
@@ -141,33 +144,26 @@ def _weighted(dice: Dice, options, weights):  # type: ignore[no-untyped-def]
 
 @cache
 def count_sets(max_instances: int = 9, max_count: int = 5) -> tuple[tuple[tuple[int, ...], float], ...]:
-    """The sets of counts of a `counts` scene and their probabilities, such that over all present classes the
-    counts 1 to `max_count` are as even as they can be: of all such probabilities the ones of largest entropy.
+    """The sets of counts of a `counts` scene and their probabilities.
+
+    Over all present classes the counts 1 to max_count are as even as they can be, and of all probabilities
+    that make them so these have the largest entropy. Pairs have _PAIR_SHARE.
     """
-    groups = [
-        [s for s in sets if max(s) <= max_count and sum(s) <= max_instances] for sets in (_TRIPLES, _PAIRS)
-    ] if max_count > 2 else [[(1, 2)], []]  # fmt: skip
-    shares = [1 - _PAIR_SHARE, _PAIR_SHARE] if all(groups) else [float(bool(group)) for group in groups]
-    tables = [
-        np.array([[n in s for n in range(1, max_count + 1)] for s in group], float).reshape(len(group), max_count)
-        for group in groups
-    ]
+    sets = [s for s in (*_TRIPLES, *_PAIRS, (1, 2)) if max(s) <= max_count and sum(s) <= max_instances]
+    if max_count > 2:
+        sets.remove((1, 2))  # it is there only for a world that counts to two
+    has = np.array([[n in s for n in range(1, max_count + 1)] for s in sets], np.float64)
+    pairs = np.array([len(s) == 2 for s in sets])
+    share = np.where(pairs, _PAIR_SHARE, 1 - _PAIR_SHARE) if 0 < pairs.sum() < len(sets) else np.ones(len(sets))
     pull = np.zeros(max_count)
-    weights = []
-    for _ in range(3000):  # gradient steps on the dual of the entropy problem
-        weights = [_softmax(table @ pull) * share for table, share in zip(tables, shares, strict=True)]
-        often = sum(w @ table for w, table in zip(weights, tables, strict=True))
+    weights = share
+    for _ in range(3000):  # gradient steps on the dual of that problem
+        weights = np.exp(has @ pull)
+        for half in (pairs, ~pairs):
+            weights[half] *= share[half] / max(float(weights[half].sum()), 1e-12)
+        often = weights @ has
         pull -= 2.0 * (often - often.mean())
-    return tuple(
-        (s, round(float(w), 4))
-        for group, part in zip(groups, weights, strict=True)
-        for s, w in zip(group, part, strict=True)
-    )
-
-
-def _softmax(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    grown = np.exp(values - values.max()) if len(values) else values
-    return grown / max(grown.sum(), 1e-12)
+    return tuple((s, round(float(weight), 4)) for s, weight in zip(sets, weights, strict=True))
 
 
 def place(config: WorldConfig, index: int) -> list[Placed]:
@@ -191,9 +187,9 @@ def _try_to_place(config: WorldConfig, categories: Sequence[str], dice: Dice, sh
     unit = config.side / 256 * shrink
     placed: list[Placed] = []
     for category in categories:
-        size = max(dice.between(low, high) * unit, 1.45 * MIN_SIDE * config.side)
+        size = max(dice.between(low, high) * unit, 1.62 * MIN_SIDE * config.side)
         one = cut_out(category, size, dice)
-        if not _find_room(one, placed, owner, hide, dice, config.side):
+        if not _find_room(one, placed, owner, hide, dice):
             return []
         placed.append(one)
     return placed
@@ -203,20 +199,19 @@ def cut_out(category: str, size: float, dice: Dice) -> Placed:
     """One object of its own variation, mirrored and turned, its box of about size x size pixels; not placed yet."""
     parts = SHAPES[category](dice)
     flip = -1.0 if dice.chance(0.5) else 1.0
-    matrix = turned(np.diag([flip, 1.0]), dice.between(-25, 25))
-    parts = moved(parts, matrix, np.zeros(2))
-    low, high = box_of(parts)
+    points = joined(parts) @ turned(np.diag([flip, 1.0]), dice.between(-25, 25))
+    low, high = solid_box(points, parts)
     extent = high - low
-    scale = 2 * size / float(np.sqrt(extent[0] * extent[1]))
-    width, height = (int(np.ceil(value * scale / 2)) + 2 for value in extent)
-    parts = moved(parts, np.eye(2) * scale, 2.0 - low * scale)
+    scale = 2 * size / math.sqrt(float(extent[0] * extent[1]))
+    width, height = (math.ceil(float(value) * scale / 2) + 2 for value in extent)
+    corners = parted(fixed((points - low) * scale + 2.0), parts)
     canvas = np.zeros((2 * height, 2 * width), np.uint8)
-    for part in parts:
+    for part, outline in zip(parts, corners, strict=True):
         if part.solid:
-            cv2.fillPoly(canvas, [fixed(part.points)], 255, cv2.LINE_8, SHIFT)
+            cv2.fillPoly(canvas, [outline], 255, cv2.LINE_8, SHIFT)
     alpha = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA)
     bits = alpha >= 128
-    return Placed(category, parts, np.asarray(alpha), 0, 0, bits, int(np.count_nonzero(bits)))
+    return Placed(category, parts, corners, np.asarray(alpha), 0, 0, bits, int(np.count_nonzero(bits)))
 
 
 def fixed(points: Points) -> NDArray[np.int32]:
@@ -224,41 +219,37 @@ def fixed(points: Points) -> NDArray[np.int32]:
     return np.rint(points * (1 << SHIFT)).astype(np.int32)
 
 
-def _find_room(one: Placed, placed: list[Placed], owner: NDArray[np.int8], hide: float, dice: Dice, side: int) -> bool:
+def _find_room(one: Placed, placed: list[Placed], owner: NDArray[np.int8], hide: float, dice: Dice) -> bool:
     """Give `one` a place where it hides nobody too much; enters it in `owner` [side, side] (-1 = nobody)."""
+    side = owner.shape[0]
     height, width = one.alpha.shape
-    if height >= side or width >= side:
-        return False
-    for _ in range(_TRIES):
+    for _ in range(_TRIES if max(height, width) < side else 0):
         x, y = dice.whole(0, side - width), dice.whole(0, side - height)
         under = owner[y : y + height, x : x + width]
-        hidden = np.bincount(under[one.visible] + 1, minlength=1)[1:]
-        touched = np.flatnonzero(hidden)
-        if all(_stays_visible(placed[k], int(k), int(hidden[k]), one, (x, y), owner, hide, side) for k in touched):
+        touched = np.flatnonzero(np.bincount(under[one.visible] + 1)[1:])
+        left = [_left_visible(placed[k], one, x, y) for k in touched]
+        if all(_is_enough(bits, placed[k].area * (1 - hide), side) for k, bits in zip(touched, left, strict=True)):
             one.x, one.y = x, y
             under[one.visible] = len(placed)
-            for k in touched:
-                placed[k].visible = _view(placed[k], owner) == k
+            for k, bits in zip(touched, left, strict=True):
+                placed[k].visible = bits
             return True
     return False
 
 
-def _view(one: Placed, owner: NDArray[np.int8]) -> NDArray[np.int8]:
-    height, width = one.alpha.shape
-    return owner[one.y : one.y + height, one.x : one.x + width]
-
-
-def _stays_visible(
-    below: Placed, number: int, lost: int, above: Placed, corner: tuple[int, int], owner: NDArray[np.int8],
-    hide: float, side: int,
-) -> bool:  # fmt: skip
-    """Whether enough of `below` would be seen with `above` at the corner (x, y)."""
-    if np.count_nonzero(below.visible) - lost < below.area * (1 - hide):
-        return False
+def _left_visible(below: Placed, above: Placed, x: int, y: int) -> NDArray[np.bool_]:
+    """What would be seen of `below` with `above` at (x, y)."""
     left = below.visible.copy()
-    dx, dy = corner[0] - below.x, corner[1] - below.y
+    dx, dy = x - below.x, y - below.y
     height, width = above.alpha.shape
     x1, y1, x2, y2 = max(dx, 0), max(dy, 0), min(dx + width, left.shape[1]), min(dy + height, left.shape[0])
     left[y1:y2, x1:x2] &= ~above.visible[y1 - dy : y2 - dy, x1 - dx : x2 - dx]
-    rows, cols = np.flatnonzero(left.any(axis=1)), np.flatnonzero(left.any(axis=0))
-    return min(rows[-1] - rows[0], cols[-1] - cols[0]) + 1 >= MIN_SIDE * side
+    return left
+
+
+def _is_enough(bits: NDArray[np.bool_], least: float, side: int) -> bool:
+    """Whether so many pixels are seen at least, and both sides of their box are long enough."""
+    if np.count_nonzero(bits) < least:
+        return False
+    rows, cols = np.flatnonzero(bits.any(axis=1)), np.flatnonzero(bits.any(axis=0))
+    return bool(min(rows[-1] - rows[0], cols[-1] - cols[0]) + 1 >= MIN_SIDE * side)

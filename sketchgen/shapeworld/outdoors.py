@@ -15,6 +15,7 @@ from sketchgen.shapeworld.shapes import (
     cloud,
     ellipse,
     line,
+    moved,
     patch,
     rectangle,
     smooth,
@@ -22,6 +23,10 @@ from sketchgen.shapeworld.shapes import (
     tube,
     turned,
 )
+
+
+CROSS = 1
+"""Group of the two bars of a cross."""
 
 
 def leaf(dice: Dice) -> list[Part]:
@@ -39,8 +44,7 @@ def leaf(dice: Dice) -> list[Part]:
     for x in (-0.24, -0.04, 0.16):
         reach = wide * (0.62 - abs(x - belly) * 0.6)
         parts += [line(at(x, 0, x + 0.16, side * reach), 1, 0.02) for side in (-1, 1)]
-    turn = turned(np.eye(2), dice.between(-50, -25))
-    return [Part(p.points @ turn, p.closed, p.solid, p.tone, p.level, p.group, p.width) for p in parts]
+    return moved(parts, turned(np.eye(2), dice.between(-52, -38)))
 
 
 def tree(dice: Dice) -> list[Part]:
@@ -60,7 +64,7 @@ def tree(dice: Dice) -> list[Part]:
         solid(cloud(0, -0.2, rx, ry, dice.whole(7, 9), dice.between(0.14, 0.22), dice.between(0, 0.6))),
         line(at(0.01, 0.22, 0.0, 0.48), 2, 0.02),
     ]
-    for x, y in ((-0.16, -0.24), (0.08, -0.32), (0.12, -0.1)):
+    for x, y in ((-0.2, -0.2), (0.02, -0.36), (0.16, -0.22), (-0.04, -0.08)):
         parts.append(line(arc(x, y, 0.08, 0.07, 200, 340, 8), 1, 0.025))
     return parts
 
@@ -95,8 +99,6 @@ def umbrella(dice: Dice) -> list[Part]:
     for n in range(1, bumps):
         x = half - step * n
         parts.append(line(smooth(at(0, -high, x * 0.7, -high * 0.6, x, 0), False), 1, 0.025))
-    if bumps == 4:
-        parts.append(line(at(-half + step * 2, -high, -half + step * 2, -0.02), 3, 0.02))
     return parts
 
 
@@ -147,8 +149,8 @@ def church(dice: Dice) -> list[Part]:
     cross = spire - 0.06
     arch = np.concatenate([arc(x, 0.24, 0.07, 0.1, 180, 360, 9), at(x + 0.07, 0.46, x - 0.07, 0.46)])
     parts = [
-        solid(rectangle(x - 0.018, cross - 0.12, x + 0.018, cross + 0.1), DARK, 0, 3),
-        solid(rectangle(x - 0.07, cross - 0.08, x + 0.07, cross - 0.04), DARK, 0, 3),
+        solid(rectangle(x - 0.02, cross - 0.16, x + 0.02, cross + 0.1), DARK, 0, CROSS),
+        solid(rectangle(x - 0.09, cross - 0.11, x + 0.09, cross - 0.07), DARK, 0, CROSS),
         solid(rectangle(x, 0.1, 0.46, 0.46)),
         solid(at(x, 0.1, x + 0.1, roof - 0.06, 0.38, roof - 0.06, 0.52, 0.1), SECOND),
         solid(rectangle(x - wide, -0.14, x + wide, 0.46)),

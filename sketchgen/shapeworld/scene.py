@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from sketchgen.shapeworld.dice import Dice
 from sketchgen.shapeworld.layout import SHIFT, Placed, SceneObject, WorldConfig, fixed, place, scene_dice, seen
-from sketchgen.shapeworld.shapes import BASE, DARK, LIGHT, SECOND, Part
-from sketchgen.shapeworld.textures import SIDE, Tile, coats, grounds
+from sketchgen.shapeworld.shapes import BASE, DARK, LIGHT, SECOND, smooth, steps
+from sketchgen.shapeworld.textures import SIDE, Tile, coats, grain, grounds
 
 Colour = tuple[int, int, int]
 Pixels = NDArray[np.uint8]
@@ -48,8 +48,8 @@ def render(config: WorldConfig, file: str) -> bytes:
 
     Raises ValueError for a name that is no scene of this world.
     """
-    kind, split, number = (file.split("/") + ["", ""])[:3]
-    if (kind, split) != ("shapeworld", config.split) or not number.isdecimal():
+    place, _, number = file.rpartition("/")
+    if place != f"shapeworld/{config.split}" or not number.isdecimal():
         raise ValueError(f"{file} is no scene of shapeworld/{config.split}: was the plan made with another split?")
     bgr = cv2.cvtColor(make_scene(config, int(number)).rgb, cv2.COLOR_RGB2BGR)
     return bytes(cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1])
@@ -67,16 +67,13 @@ def _crop(tile: Tile, height: int, width: int, dice: Dice) -> Tile:
 
 def _background(dice: Dice, side: int) -> Pixels:
     """A texture between two colours, uneven light, blobs and lines that are no class."""
-    crop = min(SIDE, max(side, 256))
-    grey = _crop(dice.among(grounds()), crop, crop, dice)
+    grey = _crop(dice.among(grounds()), side, side, dice)
     if dice.chance(0.5):
         grey = grey.T if dice.chance(0.5) else grey[::-1]
-    if crop != side:
-        grey = cv2.resize(grey, (side, side), interpolation=cv2.INTER_LINEAR_EXACT)
-    dark, bright = _colour(dice, (0.1, 0.7), (0.2, 0.55)), _colour(dice, (0.05, 0.5), (0.5, 0.95))
+    dark, bright = _colour(dice, (0.1, 0.7), (0.2, 0.6)), _colour(dice, (0.05, 0.5), (0.6, 1.0))
     rgb = cv2.applyColorMap(np.ascontiguousarray(grey), _ramp(dark, bright))
     wash = np.array([_colour(dice, (0.0, 0.5), (0.55, 1.0)) for _ in range(4)], np.uint8).reshape(2, 2, 3)
-    rgb = cv2.multiply(rgb, cv2.resize(wash, (side, side), interpolation=cv2.INTER_LINEAR_EXACT), scale=1 / 215)
+    rgb = cv2.multiply(rgb, cv2.resize(wash, (side, side), interpolation=cv2.INTER_LINEAR_EXACT), scale=1 / 190)
     _clutter(rgb, dice, side)
     return np.asarray(rgb)
 
@@ -94,34 +91,25 @@ def _clutter(rgb: Pixels, dice: Dice, side: int) -> None:
         colour = _colour(dice, (0.1, 0.8), (0.2, 0.9))
         centre = np.array([dice.between(0, side), dice.between(0, side)])
         count = dice.whole(3, 8)
-        turn = np.sort(dice.array().random(count)) * 2 * np.pi
-        reach = (0.05 + 0.1 * dice.array().random(count)) * side
+        turn = np.array(sorted(dice.between(0, 2 * np.pi) for _ in range(count)))
+        reach = np.array([dice.between(0.05, 0.15) for _ in range(count)]) * side
         blob = centre + np.stack([np.cos(turn), np.sin(turn)], axis=1) * reach[:, None]
+        if dice.chance(0.5):
+            blob = smooth(blob)
         cv2.fillPoly(sheet, [fixed(blob)], colour, cv2.LINE_AA, SHIFT)
         if sheet is not rgb:
             cv2.addWeighted(sheet, 0.5, rgb, 0.5, 0, dst=rgb)
     for _ in range(dice.whole(1, 7)):
-        ends = [(dice.whole(0, side), dice.whole(0, side)) for _ in range(2)]
-        cv2.line(rgb, *ends, _colour(dice, (0.1, 0.8), (0.1, 0.95)), dice.whole(1, max(2, side // 80)), cv2.LINE_AA)
+        start, end = ((dice.whole(0, side), dice.whole(0, side)) for _ in range(2))
+        cv2.line(
+            rgb, start, end, _colour(dice, (0.1, 0.8), (0.1, 0.95)), dice.whole(1, max(2, side // 80)), cv2.LINE_AA
+        )
 
 
 def _grain(rgb: Pixels, dice: Dice) -> Pixels:
     """A little noise of a sensor."""
-    side = rgb.shape[0]
-    noise = _noise_tile()
-    y, x = dice.whole(0, SIDE - min(side, SIDE)), dice.whole(0, SIDE - min(side, SIDE))
-    if side > SIDE:
-        return rgb
-    return np.asarray(cv2.add(cv2.subtract(rgb, (6, 6, 6, 0)), noise[y : y + side, x : x + side]))
-
-
-_NOISE: list[Pixels] = []
-
-
-def _noise_tile() -> Pixels:
-    if not _NOISE:
-        _NOISE.append(Dice("grain").array().integers(0, 13, (SIDE, SIDE, 3), np.uint8))
-    return _NOISE[0]
+    noise = _crop(grain(), rgb.shape[0], rgb.shape[1], dice)
+    return np.asarray(cv2.add(cv2.subtract(rgb, (6, 6, 6, 0)), noise))
 
 
 def _palette(dice: Dice) -> tuple[Colour, Colour, Colour, Colour]:
@@ -143,11 +131,8 @@ def _paint(rgb: Pixels, one: Placed, light: tuple[float, float], dice: Dice) -> 
     skin = _skin(one, dice)
     blurred = cv2.blur(one.alpha, (max(3, width // 5) | 1, max(3, height // 5) | 1))
     _shadow(rgb, one, blurred, light)
-    tilt = (
-        np.linspace(-40 * light[0], 40 * light[0], width)[None, :]
-        + np.linspace(-40 * light[1], 40 * light[1], height)[:, None]
-    )
-    shade = np.clip(blurred.astype(np.float32) * 0.42 + 40 + 110 - tilt, 0, 255).astype(np.uint8)
+    away = (steps(width) - 0.5)[None, :] * light[0] + (steps(height) - 0.5)[:, None] * light[1]
+    shade = np.clip(blurred * 0.42 + 150 - 80 * away, 0, 255).astype(np.uint8)
     skin = cv2.multiply(skin, cv2.merge([shade] * 3), scale=1 / 190)
     area = rgb[one.y : one.y + height, one.x : one.x + width]
     area[:] = _blend(area, skin, one.alpha)
@@ -176,29 +161,23 @@ def _skin(one: Placed, dice: Dice) -> Pixels:
     height, width = one.alpha.shape
     colours = _palette(dice)
     canvas = np.empty((2 * height, 2 * width, 3), np.uint8)
-    canvas[:] = _darker(colours[BASE], 0.8)
-    solids = [part for part in one.parts if part.solid]
-    for part in solids:
-        _fill(canvas, part, colours)
-        if part.group == 0 and len(solids) > 1:
-            edge = _darker(colours[part.tone], 0.55)
-            cv2.polylines(canvas, [fixed(part.points)], True, edge, max(1, height // 28), cv2.LINE_8, SHIFT)
-    coat = _crop(dice.among(coats()), 2 * height, 2 * width, dice)
-    canvas = cv2.multiply(canvas, cv2.merge([coat] * 3), scale=1 / 128)
-    reach = 2 * (height + width) / 2
-    for part in one.parts:
+    cv2.rectangle(canvas, (0, 0), (2 * width, 2 * height), _darker(colours[BASE], 0.8), -1)
+    parts = list(zip(one.parts, one.corners, strict=True))
+    for part, corners in parts:
         if part.solid:
-            continue
-        if part.closed:
-            _fill(canvas, part, colours)
-        else:
-            thick = max(1, round(part.width * reach * 0.9))
-            cv2.polylines(canvas, [fixed(part.points)], False, colours[part.tone], thick, cv2.LINE_8, SHIFT)
+            cv2.fillPoly(canvas, [corners], colours[part.tone], cv2.LINE_8, SHIFT)
+            if part.group == 0:
+                edge = _darker(colours[part.tone], 0.55)
+                cv2.polylines(canvas, [corners], True, edge, max(1, height // 28), cv2.LINE_8, SHIFT)
+    coat = _crop(dice.among(coats()), 2 * height, 2 * width, dice)
+    cv2.multiply(canvas, coat, dst=canvas, scale=1 / 128)
+    for part, corners in parts:
+        if part.closed and not part.solid:
+            cv2.fillPoly(canvas, [corners], colours[part.tone], cv2.LINE_8, SHIFT)
+        elif not part.solid:
+            thick = max(1, round(part.width * (height + width) * 0.9))
+            cv2.polylines(canvas, [corners], False, colours[part.tone], thick, cv2.LINE_8, SHIFT)
     return np.asarray(cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA))
-
-
-def _fill(canvas: Pixels, part: Part, colours: tuple[Colour, ...]) -> None:
-    cv2.fillPoly(canvas, [fixed(part.points)], colours[part.tone], cv2.LINE_8, SHIFT)
 
 
 assert (BASE, SECOND, DARK, LIGHT) == (0, 1, 2, 3)  # the order of a palette

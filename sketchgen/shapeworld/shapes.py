@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cache
+from itertools import accumulate
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +24,7 @@ class Part:
     """One part of an object; later parts lie on top of earlier ones.
 
     solid: it belongs to the silhouette and hides what lies under it; else it is a mark on a solid.
-    level: 0 = in every sketch, 1 = from the middle level on, 2 = only where all is drawn.
+    level: 0 = in every sketch, 1 = from the middle level on, 2 = only where all is drawn, 3 = painted, never drawn.
     group: solids of one group (not 0) flow together: no line between them.
     width: of an open mark's line, as painted.
     """
@@ -55,8 +58,13 @@ def at(*xy: float) -> Points:
     return np.array(xy, np.float64).reshape(-1, 2)
 
 
-_TURN = np.linspace(0, 2 * math.pi, 37)
-_CIRCLE = np.stack([np.cos(_TURN), np.sin(_TURN)], axis=1)
+@cache
+def steps(count: int) -> NDArray[np.float64]:
+    """`count` numbers from 0 to 1, evenly spaced; shared, so not to be changed."""
+    return np.linspace(0.0, 1.0, count)
+
+
+_CIRCLE = np.stack([np.cos(2 * math.pi * steps(37)), np.sin(2 * math.pi * steps(37))], axis=1)
 
 
 def ellipse(x: float, y: float, rx: float, ry: float = 0.0, tilt: float = 0.0) -> Points:
@@ -67,8 +75,11 @@ def ellipse(x: float, y: float, rx: float, ry: float = 0.0, tilt: float = 0.0) -
 
 def arc(x: float, y: float, rx: float, ry: float, start: float, end: float, count: int = 15) -> Points:
     """An open arc; angles in degrees, 0 = right, 90 = down."""
-    angle = np.linspace(math.radians(start), math.radians(end), count)
-    return np.stack([x + rx * np.cos(angle), y + ry * np.sin(angle)], axis=1)
+    angle = math.radians(start) + math.radians(end - start) * steps(count)
+    points = np.empty((count, 2))
+    points[:, 0] = x + rx * np.cos(angle)
+    points[:, 1] = y + ry * np.sin(angle)
+    return points
 
 
 def rectangle(x1: float, y1: float, x2: float, y2: float) -> Points:
@@ -118,12 +129,13 @@ def mirrored_outline(right: Points) -> Points:
 
 def tube(points: Points, width: float, end_width: float = -1.0) -> Points:
     """The closed outline of a thick line, wider or narrower towards its end (-1 = as its start)."""
-    steps = np.empty_like(points)
-    steps[1:-1] = points[2:] - points[:-2]
-    steps[0], steps[-1] = points[1] - points[0], points[-1] - points[-2]
-    steps /= np.maximum(np.hypot(steps[:, 0], steps[:, 1]), 1e-9)[:, None]
-    half = np.linspace(width / 2, (width if end_width < 0 else end_width) / 2, len(points))[:, None]
-    across = steps[:, ::-1] * (-1, 1) * half
+    along = np.empty_like(points)
+    along[1:-1] = points[2:] - points[:-2]
+    along[0], along[-1] = points[1] - points[0], points[-1] - points[-2]
+    along /= np.maximum(np.hypot(along[:, 0], along[:, 1]), 1e-9)[:, None]
+    grow = 0.0 if end_width < 0 else end_width - width
+    half = (width / 2 + grow / 2 * steps(len(points)))[:, None]
+    across = along[:, ::-1] * (-1, 1) * half
     return np.concatenate([points + across, (points - across)[::-1]])
 
 
@@ -141,12 +153,26 @@ def turned(points: Points, degrees: float) -> Points:
     return points @ np.array([[c, s], [-s, c]])
 
 
-def moved(parts: Sequence[Part], matrix: NDArray[np.float64], shift: NDArray[np.float64]) -> list[Part]:
-    """All parts with their points p as p @ matrix + shift."""
-    return [replace(part, points=part.points @ matrix + shift) for part in parts]
+def joined(parts: Sequence[Part]) -> Points:
+    """The points of all parts, one after the other: one operation moves them all."""
+    return np.concatenate([part.points for part in parts])
 
 
-def box_of(parts: Sequence[Part]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Low and high corner (xy) of the silhouette."""
-    points = np.concatenate([part.points for part in parts if part.solid])
-    return points.min(axis=0), points.max(axis=0)
+def parted(points: NDArray[Any], parts: Sequence[Part]) -> list[NDArray[Any]]:
+    """What `joined` joined, part by part."""
+    ends = list(accumulate(len(part.points) for part in parts))
+    return [points[start:end] for start, end in zip([0, *ends], ends, strict=False)]
+
+
+def moved(parts: Sequence[Part], matrix: NDArray[np.float64]) -> list[Part]:
+    """All parts with their points p as p @ matrix."""
+    return [
+        Part(points, p.closed, p.solid, p.tone, p.level, p.group, p.width)
+        for points, p in zip(parted(joined(parts) @ matrix, parts), parts, strict=True)
+    ]
+
+
+def solid_box(points: Points, parts: Sequence[Part]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Low and high corner (xy) of the silhouette; points: of all parts, joined."""
+    of_solid = points[np.repeat([part.solid for part in parts], [len(part.points) for part in parts])]
+    return of_solid.min(axis=0), of_solid.max(axis=0)

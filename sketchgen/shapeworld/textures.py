@@ -27,7 +27,7 @@ def grounds() -> tuple[Tile, ...]:
 
 @cache
 def coats() -> tuple[Tile, ...]:
-    """Tiles [SIDE, SIDE] of objects, around 128: plain, noise, stripes, dots, checks."""
+    """Tiles [SIDE, SIDE, 3] of objects, grey, around 128: plain, noise, stripes, dots, checks."""
     dice = Dice("coat")
     plain = np.full((SIDE, SIDE), 128, np.uint8)
     tiles = [plain, plain, _faint(_noise(dice, 8), 0.5), _faint(_noise(dice, 24), 0.6), _faint(_grass(dice), 0.4)]
@@ -35,7 +35,13 @@ def coats() -> tuple[Tile, ...]:
         tiles.append(_faint(_stripes(pitch, dice.between(0, 180)), 0.3))
         tiles.append(_faint(_dots(pitch + 4), 0.3))
     tiles.append(_faint(_checks(20), 0.25))
-    return tuple(tiles)
+    return tuple(cv2.merge([tile] * 3) for tile in tiles)
+
+
+@cache
+def grain() -> Tile:
+    """Noise [SIDE, SIDE, 3] of 0 to 12 in each channel."""
+    return Dice("grain").array().integers(0, 13, (SIDE, SIDE, 3), np.uint8)
 
 
 def _faint(tile: Tile, strength: float) -> Tile:
@@ -146,6 +152,5 @@ def _dots(pitch: int) -> Tile:
 
 
 def _checks(size: int) -> Tile:
-    cells = np.indices((SIDE, SIDE)).sum(axis=0, where=True) * 0
     y, x = np.indices((SIDE, SIDE)) // size
-    return (((x + y) % 2) * 255 + cells).astype(np.uint8)
+    return ((x + y) % 2 * 255).astype(np.uint8)

@@ -70,7 +70,7 @@ def ball(dice: Dice) -> list[Part]:
             between = arc(0, 0, 0.5, 0.5, 20 + 72 * first, 20 + 72 * second)
             parts.append(patch(np.concatenate([rays[first], between, rays[second][::-1]]), SECOND, 3))
         parts += [line(ray, 0) for ray in rays]
-        parts.append(patch(ellipse(*pole, 0.06), DARK, 2))
+        parts.append(patch(ellipse(pole[0], pole[1], 0.06), DARK, 2))
     elif kind == 1:  # a cross and two arcs
         bend = dice.between(0.2, 0.28)
         parts += [
@@ -84,7 +84,7 @@ def ball(dice: Dice) -> list[Part]:
             line(arc(-0.6, 0, 0.42, 0.46, -60, 60), 0, 0.05, LIGHT),
             line(arc(0.6, 0, 0.42, 0.46, 120, 240), 0, 0.05, LIGHT),
         ]
-    return moved(parts, _turn(turn), np.zeros(2))
+    return moved(parts, _turn(turn))
 
 
 def _panel(pole: Points, angle: float) -> Points:
@@ -127,17 +127,14 @@ def cup(dice: Dice) -> list[Part]:
     top, foot, high = dice.between(0.34, 0.4), dice.between(0.22, 0.34), dice.between(0.56, 0.68)
     mouth = dice.between(0.07, 0.11)
     ear = arc(top - 0.06, high * 0.44, dice.between(0.22, 0.27), high * 0.3, -95, 100)
+    side = smooth(at(top, 0, (top + foot) / 2 + 0.05, high * 0.6, foot, high), closed=False)
+    other = side[::-1] * (-1, 1)
     parts = []
     if dice.chance(0.35):
         parts.append(solid(ellipse(0, high, top + 0.2, 0.09), SECOND))
     parts += [
         solid(tube(ear, dice.between(0.07, 0.1)), BASE),
-        solid(
-            np.concatenate(
-                [arc(0, 0, top, mouth, 180, 360), smooth(at(top, 0, (top + foot) / 2 + 0.05, high * 0.6, foot, high), False),
-                 arc(0, high, foot, 0.05, 0, 180, 7), smooth(at(-foot, high, -(top + foot) / 2 - 0.05, high * 0.6, -top, 0), False)]
-            )
-        ),
+        solid(np.concatenate([arc(0, 0, top, mouth, 180, 360), side, arc(0, high, foot, 0.05, 0, 180, 7), other])),
         patch(ellipse(0, 0, top - 0.03, mouth * 0.8), DARK, 0),
     ]  # fmt: skip
     if dice.chance(0.5):
@@ -202,9 +199,8 @@ def vase(dice: Dice) -> list[Part]:
 def bottle(dice: Dice) -> list[Part]:
     """Straight sides, shoulders, a neck with a cap, a label."""
     half, neck, shoulder = dice.between(0.22, 0.27), dice.between(0.08, 0.11), dice.between(-0.14, -0.02)
-    right = np.concatenate(
-        [at(neck, -0.46), smooth(at(neck, -0.28, neck + 0.02, shoulder - 0.1, half, shoulder + 0.06), False), at(half, 0.42, half - 0.05, 0.5)]
-    )  # fmt: skip
+    slope = smooth(at(neck, -0.28, neck + 0.02, shoulder - 0.1, half, shoulder + 0.06), closed=False)
+    right = np.concatenate([at(neck, -0.46), slope, at(half, 0.42, half - 0.05, 0.5)])
     label = (shoulder + 0.14, dice.between(0.3, 0.38))
     return [
         solid(mirrored_outline(right)),
@@ -224,41 +220,24 @@ def key(dice: Dice) -> list[Part]:
     ring = tube(arc(-0.3, 0, rx, ry, 0, 360, 31), wide)
     parts = [solid(ring, BASE, 0, 1), solid(rectangle(-0.12, -0.045, 0.62, 0.045), BASE, 0, 1), *teeth]
     parts.append(line(at(-0.02, -0.07, -0.02, 0.07), 2, 0.04))
-    return moved(parts, _turn(dice.between(38, 52)), np.zeros(2))
+    return moved(parts, _turn(dice.between(38, 52)))
 
 
 def spoon(dice: Dice) -> list[Part]:
     """An egg-shaped bowl and a slender handle that widens a little; lies across."""
     long, wide = dice.between(0.2, 0.24), dice.between(0.13, 0.16)
     handle = tube(at(-0.12, 0, 0.2, 0, 0.62, 0), 0.06, dice.between(0.09, 0.12))
-    bowl = smooth(
-        at(
-            -0.3 - long,
-            0,
-            -0.34,
-            -wide,
-            -0.18,
-            -wide * 0.8,
-            -0.06,
-            -0.035,
-            -0.06,
-            0.035,
-            -0.18,
-            wide * 0.8,
-            -0.34,
-            wide,
-        )
-    )
+    upper = at(-0.3 - long, 0, -0.28 - long * 0.8, -wide * 0.66, -0.34, -wide, -0.2, -wide * 0.78, -0.08, -0.04)
+    bowl = smooth(np.concatenate([upper, upper[:0:-1] * (1, -1)]))
     return moved(
         [
             solid(handle, BASE, 0, 1),
             solid(ellipse(0.62, 0, 0.05, 0.055), BASE, 0, 1),
             solid(bowl, BASE, 0, 1),
-            patch((bowl + (0.29, 0)) * 0.72 - (0.3, 0), LIGHT, 1),
+            patch(bowl * 0.72 + (-0.09, 0), LIGHT, 1),
             line(at(0.24, 0, 0.56, 0), 2, 0.02),
         ],
         _turn(dice.between(38, 52)),
-        np.zeros(2),
     )
 
 
@@ -268,12 +247,13 @@ def guitar(dice: Dice) -> list[Part]:
     upper = at(-0.62, -0.12, -0.5, -hip, -0.34, -hip * 0.9, -0.2, -waist, -0.06, -chest, 0.06, -0.13)
     body = smooth(np.concatenate([upper, upper[::-1] * (1, -1)]))
     parts = [
-        solid(rectangle(0, -0.045, 0.56, 0.045), SECOND),
-        solid(at(0.54, -0.06, 0.74, -0.09, 0.74, 0.09, 0.54, 0.06), DARK),
+        solid(rectangle(0, -0.045, 0.62, 0.045), SECOND),
+        *[solid(rectangle(x, -0.14, x + 0.035, 0.14), DARK) for x in (0.64, 0.72)],
+        solid(at(0.6, -0.06, 0.8, -0.09, 0.8, 0.09, 0.6, 0.06), DARK),
         solid(body),
         patch(ellipse(-0.12, 0, 0.085), DARK, 0),
         line(at(-0.42, -0.1, -0.42, 0.1), 1, 0.05),
-        line(at(-0.42, -0.02, 0.56, -0.02), 2, 0.012, LIGHT),
-        line(at(-0.42, 0.02, 0.56, 0.02), 2, 0.012, LIGHT),
+        line(at(-0.42, -0.02, 0.6, -0.02), 2, 0.012, LIGHT),
+        line(at(-0.42, 0.02, 0.6, 0.02), 2, 0.012, LIGHT),
     ]
-    return moved(parts, _turn(dice.between(38, 52)), np.zeros(2))
+    return moved(parts, _turn(dice.between(38, 52)))

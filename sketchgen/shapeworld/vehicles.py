@@ -63,25 +63,12 @@ def truck(dice: Dice) -> list[Part]:
     """A tall box behind a separate, lower cab; two or three wheels."""
     tall, cab, radius = dice.between(0.52, 0.6), dice.between(0.36, 0.44), dice.between(0.1, 0.12)
     split = dice.between(0.14, 0.22)
+    back, top = split + 0.04, 0.22 - cab
     hood = dice.chance(0.5)
-    front = (
-        at(
-            split + 0.04,
-            0.22,
-            split + 0.04,
-            0.22 - cab,
-            split + 0.2,
-            0.22 - cab,
-            split + 0.28,
-            0.02,
-            0.58,
-            0.05,
-            0.58,
-            0.22,
-        )
-        if hood
-        else at(split + 0.04, 0.22, split + 0.04, 0.22 - cab, 0.46, 0.22 - cab, 0.55, 0.02, 0.55, 0.22)
+    nose = (
+        (split + 0.2, top, split + 0.28, 0.02, 0.58, 0.05, 0.58, 0.22) if hood else (0.46, top, 0.55, 0.02, 0.55, 0.22)
     )
+    front = at(back, 0.22, back, top, *nose)
     glass = split + (0.18 if hood else 0.24)
     parts = [
         solid(rectangle(-0.55, 0.14, 0.5, 0.22), DARK, 0),

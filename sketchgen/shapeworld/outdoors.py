@@ -24,7 +24,6 @@ from sketchgen.shapeworld.shapes import (
     turned,
 )
 
-
 CROSS = 1
 """Group of the two bars of a cross."""
 

@@ -129,10 +129,13 @@ def _paint(rgb: Pixels, one: Placed, light: tuple[float, float], dice: Dice) -> 
     """Shadow, then the object."""
     height, width = one.alpha.shape
     skin = _skin(one, dice)
-    blurred = cv2.blur(one.alpha, (max(3, width // 5) | 1, max(3, height // 5) | 1))
-    _shadow(rgb, one, blurred, light)
+    frame = max(height, width) // 8 + 1  # room for the shadow's soft edge
+    soft = cv2.copyMakeBorder(one.alpha, frame, frame, frame, frame, cv2.BORDER_CONSTANT, value=(0,))
+    soft = cv2.blur(soft, (2 * frame - 1, 2 * frame - 1))
+    _shadow(rgb, soft, one.x - frame + round(-0.08 * light[0] * width), one.y - frame + round(0.08 * light[1] * height))
+    inside = soft[frame:-frame, frame:-frame]
     away = (steps(width) - 0.5)[None, :] * light[0] + (steps(height) - 0.5)[:, None] * light[1]
-    shade = np.clip(blurred * 0.42 + 150 - 80 * away, 0, 255).astype(np.uint8)
+    shade = np.clip(inside * 0.5 + 145 - 80 * away, 0, 255).astype(np.uint8)
     skin = cv2.multiply(skin, cv2.merge([shade] * 3), scale=1 / 190)
     area = rgb[one.y : one.y + height, one.x : one.x + width]
     area[:] = _blend(area, skin, one.alpha)
@@ -143,15 +146,11 @@ def _blend(below: Pixels, above: Pixels, alpha: Pixels) -> Pixels:
     return ((below * (255 - weight) + above * weight + 127) // 255).astype(np.uint8)
 
 
-def _shadow(rgb: Pixels, one: Placed, blurred: Pixels, light: tuple[float, float]) -> None:
-    """A soft shadow, away from the light."""
-    side = rgb.shape[0]
-    height, width = blurred.shape
-    dx, dy = round(-light[0] * width * 0.08), round(light[1] * height * 0.08)
-    x1, y1 = max(one.x + dx, 0), max(one.y + dy, 0)
-    x2, y2 = min(one.x + dx + width, side), min(one.y + dy + height, side)
-    part = blurred[y1 - one.y - dy : y2 - one.y - dy, x1 - one.x - dx : x2 - one.x - dx]
-    area = rgb[y1:y2, x1:x2]
+def _shadow(rgb: Pixels, soft: Pixels, x: int, y: int) -> None:
+    """A soft shadow with its corner at (x, y); what falls out of the scene is cut off."""
+    part = soft[max(-y, 0) : rgb.shape[0] - y, max(-x, 0) : rgb.shape[1] - x]
+    x, y = max(x, 0), max(y, 0)
+    area = rgb[y : y + part.shape[0], x : x + part.shape[1]]
     keep = 255 - part // 2
     area[:] = cv2.multiply(area, cv2.merge([keep] * 3), scale=1 / 255)
 

@@ -37,6 +37,13 @@ RECORD = "bundle.json"
 CARD = "README.md"
 ADAPTER = "adapter"
 TOWER_HEAD = "tower_head.safetensors"
+LOAD_BUNDLE = """from sketchlm.bundle import load_bundle
+
+bundle = load_bundle("path/of/this/folder")"""
+LOAD_PLAIN = """from transformers import AutoProcessor, LlavaForConditionalGeneration
+
+model = LlavaForConditionalGeneration.from_pretrained("path/of/this/folder")
+processor = AutoProcessor.from_pretrained("path/of/this/folder")  # images: the sketch, then the photo"""
 TOWER = re.compile(r"^vision_tower\.(?!vision_model\.)")
 """How transformers 5 names the tower's weights; the published checkpoints, and what reads those, say
 `vision_tower.vision_model.`"""
@@ -166,13 +173,13 @@ def export(folder: str | Path, out: Path, **options: Any) -> None:
     def write(begun: Path) -> None:
         _save_llava(bundle.model, begun)
         _save_processor(bundle.model, bundle.tokenizer, bundle.info.prompt, begun)
-        (begun / CARD).write_text(card(bundle.info, bundle.info.base))
+        (begun / CARD).write_text(card(replace(bundle.info, base=""), bundle.info.base, LOAD_PLAIN))
 
     _write_whole(out, write)
 
 
-def card(info: BundleInfo, base: str) -> str:
-    """README.md of a bundle. base: the model that training began with."""
+def card(info: BundleInfo, base: str, load: str = LOAD_BUNDLE) -> str:
+    """README.md of a bundle. base: the model that training began with; load: the lines that read it."""
     trained = {name: value for name, value in info.trained.items() if name != "license"}
     kind = f"an adapter for `{base}`" if info.base else "a whole model" + (f", begun from `{base}`" if base else "")
     on_hub = bool(HUB_ID.fullmatch(base)) and not Path(base).is_dir()
@@ -182,7 +189,7 @@ def card(info: BundleInfo, base: str) -> str:
         "pipeline_tag: image-text-to-text",
         *([f"base_model: {base}"] if on_hub else []),
         "---",
-        "# A sketchlm bundle",
+        "# A model of sketchlm",
         "",
         "A LLaVA-1.5 that reads a sketch (first image), a photo (second image) and text.",
         "",
@@ -192,11 +199,7 @@ def card(info: BundleInfo, base: str) -> str:
         f"- License: {info.trained.get('license', 'to be stated by whoever publishes it')}; that of the base model "
         "and of the training data hold as well",
         "",
-        "```python",
-        "from sketchlm.bundle import load_bundle",
-        "",
-        'bundle = load_bundle("path/of/this/folder")',
-        "```",
+        f"```python\n{load}\n```",
     ]
     return "\n".join(lines) + "\n"
 
@@ -223,6 +226,8 @@ def _load_adapter(model: Any, folder: Path, trainable: bool) -> Any:
     weights = folder / "adapter_model.safetensors"
     if not weights.is_file() or not (folder / "adapter_config.json").is_file():
         raise ValueError(f"{folder} holds no adapter (adapter_config.json and {weights.name}): copy it again")
+    if trainable:  # PEFT would round what was trained to the precision of the base
+        model.model.multi_modal_projector.float()
     try:
         model = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
         with safe_open(weights, "pt") as file:

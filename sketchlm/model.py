@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -141,6 +142,33 @@ def load_llava(base: str, **options: Any) -> LlavaForConditionalGeneration:
                 "it is damaged, or no LLaVA-1.5 in Hugging Face layout"
             )
     return model
+
+
+def base_options(config: ModelConfig, precision: str) -> dict[str, Any]:
+    """Options of `load_llava` for a training run that computes in `precision` (no, bf16, fp16).
+
+    Weights that stay frozen are kept in it; `adapt` brings what is trained to full precision.
+    Raises ValueError for a 4-bit base that cannot be had.
+    """
+    options: dict[str, Any] = {}
+    half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+    if half is not None and config.tower == "frozen" and config.language != "full":
+        options["dtype"] = half
+    if config.four_bit:
+        if config.language == "full" or config.tower == "full":
+            raise ValueError("model.four_bit: a 4-bit base cannot be trained itself; use language lora, tower frozen")
+        if find_spec("bitsandbytes") is None or not torch.cuda.is_available():
+            raise ValueError("model.four_bit needs a GPU and bitsandbytes: pip install bitsandbytes, or leave it off")
+        from transformers import BitsAndBytesConfig
+
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=half or torch.float32,
+            llm_int8_skip_modules=["vision_tower", "multi_modal_projector", "lm_head"],
+        )
+    return options
 
 
 def _check_config(config: Any, base: str) -> None:

@@ -15,7 +15,7 @@ from sketchlm.bundle import BundleInfo, is_bundle, load_bundle
 from sketchlm.collator import Batch, Collator
 from sketchlm.loader import Loader, LoaderConfig
 from sketchlm.loss import LossConfig, Objective
-from sketchlm.model import ModelConfig, adapt, build_tiny, load_llava, num_image_tokens, unwrap
+from sketchlm.model import ModelConfig, adapt, base_options, build_tiny, load_llava, num_image_tokens, unwrap
 from sketchlm.optimizer import OptimizerConfig
 from sketchlm.processor import Processor, ProcessorConfig
 from sketchlm.tokenizer import build_tokenizer, load_tokenizer, number_tokens
@@ -96,11 +96,12 @@ def build_parts(config: TrainConfig, texts: Sequence[str], classes: Sequence[str
         tokenizer = build_tokenizer(texts)
         model: Any = build_tiny(config.model.tiny, tokenizer)
     elif is_bundle(config.model.base):
-        bundle = load_bundle(config.model.base, trainable=True)
+        bundle = load_bundle(config.model.base, trainable=True, **base_options(config.model, config.precision))
         model, tokenizer, head, base = bundle.model, bundle.tokenizer, bundle.tower_head, bundle.info.base
         classes = bundle.info.classes
     else:
-        model, tokenizer = load_llava(config.model.base), load_tokenizer(config.model.base)
+        model = load_llava(config.model.base, **base_options(config.model, config.precision))
+        tokenizer = load_tokenizer(config.model.base)
         base = config.model.base
     if config.model.checkpointing:
         unwrap(model).gradient_checkpointing_enable()

@@ -29,6 +29,7 @@ from sketchlm.processor import Processor, ProcessorConfig
 from sketchlm.prompt import SHORT, TURN, VICUNA, words
 from sketchlm.tokenizer import build_tokenizer
 
+torch.set_num_threads(1)  # tolerances were measured on one thread, and small products are not faster on two
 PIECES = Path(__file__).with_name("llama_pieces.json")
 KNOWN = (
     f"{VICUNA} USER: ",

@@ -237,6 +237,15 @@ def test_stage_two_on_stage_ones_adapter_keeps_its_keys(base: str, tmp_path: Pat
     assert float((after - logits_of(model)).abs().max()) < MERGED < float((after - before).abs().max())
 
 
+def test_what_was_trained_is_not_rounded_to_the_base(base: str, tmp_path: Path) -> None:
+    model = shaken(adapt(load_llava(base, dtype=torch.bfloat16), ADAPTED[0]))
+    save_bundle(tmp_path / "b", model, load_tokenizer(base), replace(INFO, base=base))
+    again = adapt(load_bundle(tmp_path / "b", trainable=True, dtype=torch.bfloat16).model, ADAPTED[0])
+    expected = dict(trained_parameters(model))
+    assert {p.dtype for p in expected.values()} == {torch.float32}
+    assert all(torch.equal(p, expected[name]) for name, p in trained_parameters(again))
+
+
 def test_a_connector_may_rest_in_stage_two(base: str, tmp_path: Path) -> None:
     info = replace(INFO, base=base)
     save_bundle(tmp_path / "b", shaken(adapt(load_llava(base), ADAPTED[0])), load_tokenizer(base), info)
@@ -438,7 +447,7 @@ from pathlib import Path
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 from sketchlm.bundle import BundleInfo, save_bundle
 from tests.sketchlm.llava import tiny_llava, tiny_tokenizer
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))  # the weights are larger
 try:
     save_bundle(Path(sys.argv[1]) / "b", tiny_llava(), tiny_tokenizer(), BundleInfo("pretrain"))
 except ValueError as error:
@@ -447,15 +456,32 @@ except ValueError as error:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("size", [2000, 20_000])
-def test_a_full_disk_is_one_clear_error_and_leaves_nothing(tmp_path: Path, size: int) -> None:
-    """Files may grow to `size` bytes: weights fail at 20,000, the tokenizer at 2,000 too."""
-    command = [sys.executable, "-c", FULL_DISK, str(tmp_path), str(size)]
+def test_a_full_disk_is_one_clear_error_and_leaves_nothing(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", FULL_DISK, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert done.returncode == 1, done.stderr
     said = done.stderr[done.stderr.index("said: ") :].strip()
     assert re.fullmatch(r"said: cannot save .*/b: .*; make room there, or choose another --out", said)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), Exception("No space left (os error 28)")])
+def test_every_word_for_a_full_disk_is_understood(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """The tokenizers package raises a plain Exception."""
+    import sketchlm.bundle as module
+
+    def fail(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(module, "_save_processor", fail)
+    with pytest.raises(ValueError, match="cannot save .*: .*No space left.*; make room there"):
+        saved(tmp_path / "b")
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(module, "_save_processor", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):  # no word about disks for faults of ours
+        saved(tmp_path / "b")
 
 
 def test_the_card_says_what_it_is(base: str, tmp_path: Path) -> None:
@@ -475,6 +501,9 @@ def test_the_card_says_what_it_is(base: str, tmp_path: Path) -> None:
     for part in (f"an adapter for `{base}`", "stage `finetune`", "License: CC0"):
         assert part in card
     assert not (tmp_path / "adapter" / "adapter" / "README.md").exists()
+    export(tmp_path / "adapter", tmp_path / "plain")
+    card = (tmp_path / "plain" / "README.md").read_text()
+    assert f"a whole model, begun from `{base}`" in card and "LlavaForConditionalGeneration" in card
     assert "base_model: llava-hf/llava-1.5-7b-hf\n" in make_card(info, "llava-hf/llava-1.5-7b-hf")
     (tmp_path / "adapter" / "README.md").write_text("Our own words.")
     load_bundle(tmp_path / "adapter")

@@ -16,6 +16,7 @@ from sketchlm.model import (
     ModelConfig,
     TinyConfig,
     adapt,
+    base_options,
     build_tiny,
     load_llava,
     num_image_tokens,
@@ -141,6 +142,30 @@ def test_what_trains_is_in_full_precision_on_a_base_in_half() -> None:
     model = adapt(tiny_llava().bfloat16(), ModelConfig(lora_rank=4))
     assert {p.dtype for _, p in trained_parameters(model)} == {torch.float32}
     assert {p.dtype for p in model.parameters() if not p.requires_grad} == {torch.bfloat16}
+
+
+@pytest.mark.parametrize(
+    ("config", "precision", "expected"),
+    [
+        (ModelConfig(), "no", {}),
+        (ModelConfig(), "bf16", {"dtype": torch.bfloat16}),
+        (ModelConfig(language="frozen"), "fp16", {"dtype": torch.float16}),
+        (ModelConfig(language="full"), "bf16", {}),  # what is trained must not be rounded on loading
+        (ModelConfig(tower="full"), "bf16", {}),
+    ],
+)
+def test_frozen_weights_are_kept_in_the_precision_of_the_run(
+    config: ModelConfig, precision: str, expected: dict[str, Any]
+) -> None:
+    assert base_options(config, precision) == expected
+
+
+def test_four_bits_that_cannot_be_had_are_an_error() -> None:
+    with pytest.raises(ValueError, match=r"model\.four_bit: a 4-bit base cannot be trained itself"):
+        base_options(ModelConfig(four_bit=True, language="full"), "bf16")
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match=r"model\.four_bit needs a GPU and bitsandbytes: pip install bitsandbytes"):
+            base_options(ModelConfig(four_bit=True), "bf16")
 
 
 def test_nothing_to_train_is_an_error() -> None:

@@ -128,12 +128,12 @@ def test_wordings_are_drawn_evenly_and_decided_by_the_draw() -> None:
     processor = tiny_processor()
     raw = raw_sample(*(query(task) for task in TEMPLATES))
     seen: dict[str, Counter[str]] = {task: Counter() for task in TEMPLATES}
-    for draw in range(800):
+    for draw in range(400):
         for branch in processor.items(raw, draw)[0].branches:
             seen[branch.task][processor.tokenizer.decode(branch.ids[: -branch.num_trained])] += 1
     for task, counts in seen.items():
         assert len(counts) == len(TEMPLATES[task])
-        expected = 800 / len(counts)
+        expected = 400 / len(counts)
         assert sum((n - expected) ** 2 / expected for n in counts.values()) < 24.3  # chi-square, 7 degrees, p = 0.001
     assert processor.items(raw, 7)[0].branches == processor.items(raw, 7)[0].branches
 
@@ -296,6 +296,12 @@ def test_control_tokens_in_a_text_are_refused(fields: dict[str, Any]) -> None:
 def test_settings_that_ask_for_nothing(config: ProcessorConfig, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         tiny_processor(config)
+
+
+def test_an_unknown_task_in_a_shard_names_the_field() -> None:
+    said = r"shard contract: queries\.1\.task: .*'describe', 'bbox'.* \(seen: 'locate'\)"
+    with pytest.raises(ValueError, match=said):
+        raw_sample(query("bbox"), query("locate"))
 
 
 def test_an_unreadable_photo_or_strip_names_shard_and_sample() -> None:

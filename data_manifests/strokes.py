@@ -27,7 +27,7 @@ def rasterise(
     """
     if side <= 2 * margin or width <= 0:
         raise ValueError(f"a sketch of {side} px has no room for margins of {margin} px and lines of {width:g} px")
-    strokes = [stroke for stroke in strokes if len(stroke)]
+    strokes = [np.repeat(stroke, 2, axis=0) if len(stroke) == 1 else stroke for stroke in strokes if len(stroke)]
     if not strokes:
         return np.full((side, side), 255, np.uint8)
     points = np.concatenate(strokes).astype(np.float64)

@@ -149,9 +149,7 @@ def count_sets(max_instances: int = 9, max_count: int = 5) -> tuple[tuple[tuple[
     Over all present classes the counts 1 to max_count are as even as they can be, and of all probabilities
     that make them so these have the largest entropy. Pairs have _PAIR_SHARE.
     """
-    sets = [s for s in (*_TRIPLES, *_PAIRS, (1, 2)) if max(s) <= max_count and sum(s) <= max_instances]
-    if max_count > 2:
-        sets.remove((1, 2))  # it is there only for a world that counts to two
+    sets = [s for s in (*_TRIPLES, *_PAIRS) if max(s) <= max_count and sum(s) <= max_instances] or [(1, 2)]
     has = np.array([[n in s for n in range(1, max_count + 1)] for s in sets], np.float64)
     pairs = np.array([len(s) == 2 for s in sets])
     share = np.where(pairs, _PAIR_SHARE, 1 - _PAIR_SHARE) if 0 < pairs.sum() < len(sets) else np.ones(len(sets))

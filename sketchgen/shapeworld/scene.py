@@ -99,11 +99,11 @@ def _clutter(rgb: Pixels, dice: Dice, side: int) -> None:
         cv2.fillPoly(sheet, [fixed(blob)], colour, cv2.LINE_AA, SHIFT)
         if sheet is not rgb:
             cv2.addWeighted(sheet, 0.5, rgb, 0.5, 0, dst=rgb)
-    for _ in range(dice.whole(1, 7)):
-        start, end = ((dice.whole(0, side), dice.whole(0, side)) for _ in range(2))
-        cv2.line(
-            rgb, start, end, _colour(dice, (0.1, 0.8), (0.1, 0.95)), dice.whole(1, max(2, side // 80)), cv2.LINE_AA
-        )
+    for _ in range(dice.whole(1, 7)):  # from edge to edge: a thick one that ends in a blob would be a spoon
+        near, far = (dice.whole(0, side), 0), (dice.whole(0, side), side)
+        if dice.chance(0.5):
+            near, far = near[::-1], far[::-1]
+        cv2.line(rgb, near, far, _colour(dice, (0.1, 0.8), (0.1, 0.95)), dice.whole(1, max(2, side // 80)), cv2.LINE_AA)
 
 
 def _grain(rgb: Pixels, dice: Dice) -> Pixels:

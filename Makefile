@@ -8,7 +8,7 @@ READY_WEIGHTS := $(VENV)/.ready-weights
 export SAM2_BUILD_CUDA := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup sketches train-segmenter train-sketcher test test-fast check format bench-sketches lock
+.PHONY: help demo setup sketches instructions train-segmenter train-sketcher test test-fast check format bench-sketches lock
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -42,6 +42,9 @@ demo: $(READY)  ## run all that exists on the embedded data, and name the report
 
 sketches: $(READY)  ## photos with boxes -> sketch shards (RECIPE=sample | coco | shapeworld)
 	@$(PY) -m pipelines.sketches $(or $(RECIPE),sample) $(ARGS)
+
+instructions: $(READY)  ## pair images with sketches and ask about both (RECIPE=tiny | tiny_val | learn | learn_val)
+	@$(PY) -m pipelines.instructions $(or $(RECIPE),tiny) $(ARGS)
 
 pretrain: $(READY)  ## stage I on shards, made if missing (RECIPE=tiny | learn | o3slm_7b | o3slm_13b | o3slm_7b_24gb)
 	@$(PY) -m pipelines.pretrain $(or $(RECIPE),tiny) $(ARGS)

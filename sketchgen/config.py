@@ -55,12 +55,15 @@ def settings_of(config: RunConfig) -> dict[str, Any]:
 
 def source_settings(source: SourceConfig) -> dict[str, Any]:
     """What identifies a source in the settings of a run."""
-    return {
+    settings = {
         "name": source.name,
         "label": source.label or source.name,
         "limit": source.limit,
         "annotations": source_fingerprint(source),
     }
+    if source.generated:  # the fingerprint holds it too, but says not which field differs
+        settings["world"] = asdict(source.world) | {"kinds": list(source.world.kinds)}
+    return settings
 
 
 def checked(config: RunConfig) -> RunConfig:

@@ -1,0 +1,97 @@
+"""`make instructions`: recipes of instruction shards, each a complete config, and their command line."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+
+import tyro
+from rich.console import Console
+from rich.markup import escape
+
+from pipelines.exits import clean_exit
+from sketchgen.banks import BankConfig
+from sketchgen.engine import EngineConfig
+from sketchgen.instructions import InstructionsConfig, is_complete, run_instructions
+from sketchgen.shapeworld import WorldConfig
+from sketchgen.source import SourceConfig
+
+
+def tiny() -> InstructionsConfig:
+    """The embedded default: 1,500 scenes of shapeworld to train on."""
+    world = WorldConfig(split="train", num_scenes=1500)
+    return InstructionsConfig(
+        source=SourceConfig(name="shapeworld", world=world),
+        bank=BankConfig(split="train"),
+        images_per_shard=125,
+        out="out/instructions/tiny",
+    )
+
+
+def tiny_val() -> InstructionsConfig:
+    """200 scenes that `tiny` never sees, with sketches that it never sees."""
+    return _unseen(tiny(), num_scenes=200, out="out/instructions/tiny_val")
+
+
+def learn() -> InstructionsConfig:
+    """16,000 scenes of shapeworld, for the learning check."""
+    base = tiny()
+    return replace(
+        base,
+        source=replace(base.source, world=replace(base.source.world, num_scenes=16_000)),
+        images_per_shard=250,
+        out="out/instructions/learn",
+    )
+
+
+def learn_val() -> InstructionsConfig:
+    """600 scenes that `learn` never sees, with sketches that it never sees."""
+    return _unseen(learn(), num_scenes=600, out="out/instructions/learn_val")
+
+
+def _unseen(base: InstructionsConfig, num_scenes: int, out: str) -> InstructionsConfig:
+    """The same kind of scenes and sketches from the other split; few enough to need no Ray."""
+    return replace(
+        base,
+        source=replace(base.source, world=replace(base.source.world, split="val", num_scenes=num_scenes)),
+        bank=replace(base.bank, split="val"),
+        engine=EngineConfig("local"),
+        images_per_shard=100,
+        out=out,
+    )
+
+
+RECIPES = {recipe.__name__: recipe for recipe in (tiny, tiny_val, learn, learn_val)}
+
+
+def ensure(recipe: str, console: Console, out: str = "") -> str:
+    """The folder of a recipe's shards, made where they are missing; quick where all are there.
+
+    out: the folder, "" for the recipe's own. Raises ValueError for an unknown recipe, a folder that was
+    made with other settings, and shards that could not be made.
+    """
+    if recipe not in RECIPES:
+        raise ValueError(f"no recipe of instructions is called {recipe!r}; known are {', '.join(RECIPES)}")
+    config = RECIPES[recipe]()
+    config = replace(config, out=out or config.out)
+    if not is_complete(config):
+        console.print(f"instruction shards are missing, making [bold]{recipe}[/] in {escape(config.out)}")
+        if failed := run_instructions(config, console):
+            raise ValueError(f"{failed} shards of {config.out} could not be made; run the same command again")
+    return config.out
+
+
+def main() -> None:
+    """Parse the recipe's name and its overrides, run it, and exit with 1 if anything failed."""
+    config = tyro.extras.overridable_config_cli(
+        {name: (recipe.__doc__ or "", recipe()) for name, recipe in RECIPES.items()},
+        prog="python -m pipelines.instructions",
+        description="Pair photos with sketches and ask about both.",
+    )
+    with clean_exit("finished shards are kept, run the same command to go on"):
+        failed = run_instructions(config, Console(highlight=False))
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()

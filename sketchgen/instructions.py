@@ -1,0 +1,248 @@
+"""One run that makes instruction shards: settings in, photos with drawings and queries out."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import cv2
+import pyarrow.parquet as pq
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from data_manifests.card import card
+from data_manifests.schema import SCHEMA_VERSION
+from sketchgen.banks import BankConfig, build_bank, check_bank
+from sketchgen.config import absolute, source_settings
+from sketchgen.engine import EngineConfig, TaskFailed
+from sketchgen.instruction_worker import InstructionWorker
+from sketchgen.output import PLAN, belongs_to, completions, fingerprint, shard_name
+from sketchgen.passes import claimed, make_shards
+from sketchgen.photo import PhotoConfig
+from sketchgen.plan import Plan, read_plan, read_shard_plan, write_plan
+from sketchgen.progress import ProgressDisplay
+from sketchgen.run import CARD
+from sketchgen.source import ImageFiles, SourceConfig
+from sketchgen.sources import read_source
+from sketchgen.storage import Storage
+from sketchgen.tasks.config import TasksConfig, check_tasks
+
+
+@dataclass(frozen=True)
+class InstructionsConfig:
+    """Everything that a run needs."""
+
+    source: SourceConfig = field(default_factory=lambda: SourceConfig(name="shapeworld"))
+    bank: BankConfig = field(default_factory=BankConfig)
+    tasks: TasksConfig = field(default_factory=TasksConfig)
+    photo: PhotoConfig = field(default_factory=PhotoConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    seed: int = 0
+    """Decides what is drawn and asked; the scenes of a procedural source have their own."""
+    images_per_shard: int = 250
+    """Images a shard: the unit of work, and of what a kill can cost."""
+    threads: int = 1
+    """Threads of a worker's OpenCV; fixed, so that reruns are identical."""
+    out: str = "out/instructions"
+    """Output folder, a local path or fsspec URL."""
+    dry_run: bool = False
+    """Print the plan and stop."""
+
+
+@dataclass(frozen=True)
+class InstructionCounts:
+    """Totals over all finished shards."""
+
+    images: int
+    samples: int
+    by_task: dict[str, int]
+    by_reason: dict[str, int]
+    """What was not asked: images, or classes of an image."""
+
+    @property
+    def written(self) -> int:
+        """All queries."""
+        return sum(self.by_task.values())
+
+
+def run_instructions(config: InstructionsConfig, console: Console) -> int:
+    """Make all shards that are not made yet; returns the number of shards that could not be made.
+
+    Raises ValueError or FileNotFoundError, with the remedy, for settings or a source that cannot work,
+    and ValueError for a finished run without a single query.
+    """
+    config = checked(config)
+    if config.dry_run:
+        return _dry_run(config, console)
+    storage = Storage(config.out)
+    settings = settings_of(config)
+    mark = fingerprint(settings)
+    with claimed(storage, settings, config.source, config.images_per_shard, console) as plan:
+        done = completions(storage, mark)
+        todo = [shard for shard in range(plan.shards) if shard not in done]
+        _print_plan(plan, len(done), config, console)
+        failed: list[TaskFailed] = []
+        if todo:
+            ImageFiles(config.source).check([image.file for image in islice(read_shard_plan(storage, todo[0]), 20)])
+            before = sum(record.images for record in done.values())
+            with ProgressDisplay(console, plan.images, before, unit="queries") as display:
+                failed = make_shards(partial(make_worker, config, mark), storage, todo, config.engine, display)
+        else:
+            console.print("Nothing is left to do: every shard is there.")
+        counts = count_queries(storage, mark)
+        storage.write(CARD, _card(config, counts).encode())
+    _print_summary(counts, failed, console)
+    if counts.written == 0 and not failed:
+        raise ValueError(f"not one query was written ({_listed(counts.by_reason)}); {config.out} holds no sample")
+    return len(failed)
+
+
+def is_complete(config: InstructionsConfig) -> bool:
+    """Whether the folder holds every shard of this run already; looks at names and records only.
+
+    Raises ValueError where the folder was made with other settings.
+    """
+    config = checked(config)
+    storage = Storage(config.out)
+    settings = settings_of(config)
+    if not belongs_to(storage, settings) or not storage.exists(PLAN):
+        return False
+    return len(completions(storage, fingerprint(settings))) == read_plan(storage).shards
+
+
+def make_worker(config: InstructionsConfig, mark: str) -> InstructionWorker:
+    """Called once in each worker process."""
+    cv2.setNumThreads(config.threads)
+    return InstructionWorker(
+        Storage(config.out),
+        build_bank(config.bank),
+        config.source,
+        config.tasks,
+        config.photo,
+        config.seed,
+        mark,
+    )
+
+
+def settings_of(config: InstructionsConfig) -> dict[str, Any]:
+    """The settings that decide the bytes of the output; paths and the engine are not among them."""
+    return {
+        "schema": SCHEMA_VERSION,
+        "source": source_settings(config.source),
+        "bank": _listed_tuples(asdict(config.bank)),
+        "tasks": _listed_tuples(asdict(config.tasks)),
+        "photo": asdict(config.photo),
+        "seed": config.seed,
+        "images_per_shard": config.images_per_shard,
+        "threads": config.threads,
+    }
+
+
+def checked(config: InstructionsConfig) -> InstructionsConfig:
+    """The config with local paths made absolute: workers may run elsewhere.
+
+    Raises ValueError for numbers that mean nothing, with the flag and what it must be, and for
+    sketches of evaluation in training.
+    """
+    least = {
+        "images_per_shard": (config.images_per_shard, 1),
+        "threads": (config.threads, 1),
+        "engine.workers": (config.engine.workers, 0),
+        "engine.retries": (config.engine.retries, 0),
+        "source.limit": (config.source.limit, 0),
+        "photo.max_side": (config.photo.max_side, 1),
+    }
+    for name, (value, minimum) in least.items():
+        if value < minimum:
+            raise ValueError(f"{name} is {value}, must be at least {minimum}")
+    check_tasks(config.tasks)
+    check_bank(config.bank)
+    if config.source.generated and config.source.world.split != config.bank.split:
+        raise ValueError(
+            f"source.world.split is {config.source.world.split!r} and bank.split {config.bank.split!r}: scenes and "
+            "sketches of one run must be of one split, or an evaluation would see what was trained on"
+        )
+    source = config.source
+    return replace(
+        config,
+        out=absolute(config.out),
+        source=replace(source, annotations=absolute(source.annotations), images=absolute(source.images)),
+    )
+
+
+def count_queries(storage: Storage, mark: str) -> InstructionCounts:
+    """Add up completion records and ledgers."""
+    records = completions(storage, mark)
+    tasks: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
+    for shard in records:
+        with storage.open(shard_name(shard, "parquet")) as file:
+            table = pq.read_table(file, columns=["task", "reason"])
+        tasks.update(filter(None, table["task"].to_pylist()))
+        reasons.update(filter(None, table["reason"].to_pylist()))
+    return InstructionCounts(
+        images=sum(record.images for record in records.values()),
+        samples=sum(record.samples for record in records.values()),
+        by_task={name: tasks[name] for name in sorted(tasks)},
+        by_reason=dict(reasons.most_common()),
+    )
+
+
+def _listed_tuples(tree: dict[str, Any]) -> dict[str, Any]:
+    """As JSON gives it back."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in tree.items()}
+
+
+def _dry_run(config: InstructionsConfig, console: Console) -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        storage = Storage(folder)
+        write_plan(read_source(config.source), config.images_per_shard, storage)
+        _print_plan(read_plan(storage), 0, config, console)
+    return 0
+
+
+def _print_plan(plan: Plan, done: int, config: InstructionsConfig, console: Console) -> None:
+    name = config.source.label or config.source.name
+    console.print(
+        f"[bold]{escape(name)}[/]: {plan.images:,} images, {plan.instances:,} instances, {plan.shards:,} shards, "
+        f"{done:,} done. Sketches of {config.bank.name} ({config.bank.split}), tasks {', '.join(config.tasks.names)}, "
+        f"engine {config.engine.name}, to {escape(config.out)}",
+        soft_wrap=True,
+    )
+
+
+def _print_summary(counts: InstructionCounts, failed: list[TaskFailed], console: Console) -> None:
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_row("written", f"{counts.written:,} queries in {counts.samples:,} samples")
+    table.add_row("tasks", _listed(counts.by_task))
+    if counts.by_reason:
+        table.add_row("not asked", _listed(counts.by_reason))
+    console.print(table)
+    for failure in failed:
+        console.print(f"[red]shard {failure.task:06d} failed:[/] {escape(failure.error)}", soft_wrap=True)
+    if failed:
+        console.print("The other shards are whole; run the same command again to try these once more.")
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {n:,}" for name, n in Counter(counts).most_common())
+
+
+def _card(config: InstructionsConfig, counts: InstructionCounts) -> str:
+    body = (
+        f"{counts.written:,} queries ({_listed(counts.by_task)}) about {counts.samples:,} images of "
+        f"{config.source.label or config.source.name}, with sketches of {config.bank.name} "
+        f"(split {config.bank.split}), made by sketchgen.\n\n"
+        "Each sample is `{key}.jpg` (the photo), `{key}.sketches.png` (its sketches, 256 x 256 each, top to "
+        "bottom) and `{key}.json` (objects, sketches, queries). Half of the sketches of a sample show a class "
+        "that the image lacks. Questions have no words yet, except those of `vqa`: the trainer draws a template. "
+        "`NNNNNN.parquet` beside each shard is its ledger: one row for every query, and for what was not asked.\n\n"
+        "```python\nimport datasets\n"
+        'shards = datasets.load_dataset("path/to/this/folder", split="train", streaming=True)\n```'
+    )
+    return card(f"Instructions on {config.source.label or config.source.name}", body)

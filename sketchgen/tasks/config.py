@@ -1,0 +1,47 @@
+"""Settings of the task builders."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from data_manifests.schema import MAX_ROWS
+
+TaskName = Literal["describe", "bbox", "count", "vqa", "sbir"]
+TASK_NAMES: tuple[TaskName, ...] = get_args(TaskName)
+
+
+@dataclass(frozen=True)
+class TasksConfig:
+    """What is drawn and asked."""
+
+    names: tuple[TaskName, ...] = TASK_NAMES
+    """Tasks whose queries are written."""
+    max_rows: int = MAX_ROWS
+    """Sketches a sample at most, half of them of classes that the image lacks."""
+    lookalikes: float = 0.5
+    """Share of the absent classes that are look-alikes of a present one."""
+    zero_rate: float = 0.15
+    """Share of the absent classes that are counted (none is there)."""
+    min_counts: int = 2
+    """Different numbers that an image must hold before its classes are counted."""
+    min_singles: int = 2
+    """Classes with few enough boxes (`max_boxes`) that an image must hold before a box is asked for."""
+    max_boxes: int = 1
+    """Boxes of one answer at most; a class with more instances is not asked for its boxes."""
+
+
+def check_tasks(config: TasksConfig) -> None:
+    """Raises ValueError for settings that mean nothing, with the flag and what it must be."""
+    if not config.names:
+        raise ValueError(f"tasks.names is empty: name at least one of {', '.join(TASK_NAMES)}")
+    if unknown := [name for name in config.names if name not in TASK_NAMES]:
+        raise ValueError(f"tasks.names: there is no task {unknown[0]!r}; known are {', '.join(TASK_NAMES)}")
+    if not 2 <= config.max_rows <= MAX_ROWS:
+        raise ValueError(f"tasks.max_rows is {config.max_rows}, must be from 2 to {MAX_ROWS} (rows of a strip)")
+    for name in ("lookalikes", "zero_rate"):
+        if not 0 <= getattr(config, name) <= 1:
+            raise ValueError(f"tasks.{name} is {getattr(config, name)}, must be from 0 to 1")
+    for name in ("min_counts", "min_singles", "max_boxes"):
+        if getattr(config, name) < 1:
+            raise ValueError(f"tasks.{name} is {getattr(config, name)}, must be at least 1")

@@ -143,8 +143,9 @@ def _pieces(stroke: Stroke, style: Style, dice: Dice) -> list[Points]:
         return [points[:hole], points[hole + dice.whole(2, 4) :]]
     if not style.overshoot or len(points) < 8:
         return [points]
-    turns = np.einsum("nd,nd->n", points[4:] - points[2:-2], points[2:-2] - points[:-4])  # ~ cosine of the turn
-    sharp = np.flatnonzero(turns < 0.7 * (2 * SPACING) ** 2).tolist()
+    turns = ((points[4:] - points[2:-2]) * (points[2:-2] - points[:-4])).sum(axis=1) / (2 * SPACING) ** 2
+    turns = np.round(turns, 6)  # about the cosine; equal ones must compare equal on every processor
+    sharp = np.flatnonzero(turns < 0.7).tolist()
     corners = [i + 2 for i in sharp if turns[i] <= turns[max(0, i - 3) : i + 4].min()]
     bounds = [0, *corners, len(points) - 1]
     return [points[a : b + 1] for a, b in itertools.pairwise(bounds) if b - a >= 3] or [points]

@@ -76,7 +76,7 @@ def _evenly(shape: Points, closed: bool) -> Points:
     pace = line[1:] - line[:-1]
     along = np.zeros(len(line))
     np.cumsum(np.hypot(pace[:, 0], pace[:, 1]), out=along[1:])
-    count = max(2, int(along[-1] / SPACING) + 1)
+    count = max(2, int(along[-1] / SPACING + 1e-6) + 1)
     places = along[-1] * steps(count)
     points = np.empty((count, 2))
     points[:, 0] = np.interp(places, along, line[:, 0])

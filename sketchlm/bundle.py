@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import os
 import re
 import shutil
@@ -226,8 +227,9 @@ def _load_adapter(model: Any, folder: Path, trainable: bool) -> Any:
     weights = folder / "adapter_model.safetensors"
     if not weights.is_file() or not (folder / "adapter_config.json").is_file():
         raise ValueError(f"{folder} holds no adapter (adapter_config.json and {weights.name}): copy it again")
-    if trainable:  # PEFT would round what was trained to the precision of the base
-        model.model.multi_modal_projector.float()
+    connector = model.model.multi_modal_projector
+    dtype = next(connector.parameters()).dtype
+    connector.float()  # PEFT would round a trained connector to the precision of the base
     try:
         model = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
         with safe_open(weights, "pt") as file:
@@ -237,7 +239,10 @@ def _load_adapter(model: Any, folder: Path, trainable: bool) -> Any:
     expected = set(get_peft_model_state_dict(model, save_embedding_layers=False))
     if differ := sorted(stored ^ expected):
         raise ValueError(f"{folder}: {len(differ)} of its weights are missing or unexpected, the first is {differ[0]}")
-    return model if trainable else model.merge_and_unload()
+    if not trainable:
+        model = model.merge_and_unload()
+        model.model.multi_modal_projector.to(dtype)
+    return model
 
 
 def _save_llava(model: Any, folder: Path) -> None:
@@ -266,9 +271,9 @@ def _save_processor(model: Any, tokenizer: Any, prompt: PromptConfig, folder: Pa
     LlavaProcessor(
         image_processor=images,
         tokenizer=tokenizer,
-        patch_size=config.vision_config.patch_size,
+        patch_size=side // math.isqrt(config.image_seq_length),
         vision_feature_select_strategy=config.vision_feature_select_strategy,
-        num_additional_image_tokens=1,
+        num_additional_image_tokens=1 if config.vision_feature_select_strategy == "default" else 0,  # CLS
         chat_template=chat_template(prompt),
     ).save_pretrained(str(folder))
     images.save_pretrained(str(folder))  # preprocessor_config.json, which older software reads

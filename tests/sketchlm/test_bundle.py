@@ -246,6 +246,17 @@ def test_what_was_trained_is_not_rounded_to_the_base(base: str, tmp_path: Path) 
     assert all(torch.equal(p, expected[name]) for name, p in trained_parameters(again))
 
 
+@pytest.mark.parametrize("config", ADAPTED, ids=name_of)
+def test_a_bundle_is_used_in_half_where_asked_for(base: str, tmp_path: Path, config: ModelConfig) -> None:
+    model = shaken(adapt(load_llava(base), config))
+    save_bundle(tmp_path / "b", model, load_tokenizer(base), replace(INFO, base=base))
+    half = load_bundle(tmp_path / "b", dtype=torch.bfloat16).model
+    assert {parameter.dtype for parameter in half.parameters()} == {torch.bfloat16}
+    export(tmp_path / "b", tmp_path / "plain", dtype=torch.float16)
+    stored = load_file(tmp_path / "plain" / "model.safetensors").values()
+    assert {tensor.dtype for tensor in stored} == {torch.float16}
+
+
 def test_a_connector_may_rest_in_stage_two(base: str, tmp_path: Path) -> None:
     info = replace(INFO, base=base)
     save_bundle(tmp_path / "b", shaken(adapt(load_llava(base), ADAPTED[0])), load_tokenizer(base), info)

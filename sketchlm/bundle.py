@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from sketchlm.model import HUB_ID, load_llava, trained_parameters, unwrap
+from sketchlm.model import HUB_ID, load_llava, trained_parameters, unwrap, quiet
 from sketchlm.prompt import PromptConfig, chat_template
 from sketchlm.tokenizer import first_line, load_tokenizer
 
@@ -246,7 +246,10 @@ def _load_adapter(model: Any, folder: Path, trainable: bool) -> Any:
 
 
 def _save_llava(model: Any, folder: Path) -> None:
-    model.save_pretrained(str(folder))
+    with quiet():
+        model.save_pretrained(str(folder))
+    if model.config.vision_config.model_type != "clip_vision_model":
+        return
     for path in folder.glob("model*.safetensors"):
         weights = load_file(path)
         renamed = {TOWER.sub("vision_tower.vision_model.", name): tensor for name, tensor in weights.items()}

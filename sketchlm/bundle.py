@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from sketchlm.model import HUB_ID, load_llava, trained_parameters, unwrap, quiet
+from sketchlm.model import HUB_ID, load_llava, quiet, trained_parameters, unwrap
 from sketchlm.prompt import PromptConfig, chat_template
 from sketchlm.tokenizer import first_line, load_tokenizer
 

@@ -34,11 +34,12 @@ def tiny_val() -> InstructionsConfig:
 
 
 def learn() -> InstructionsConfig:
-    """16,000 scenes of shapeworld, for the learning check."""
+    """16,000 scenes of shapeworld, for the learning check; a box is asked for among four classes at least."""
     base = tiny()
     return replace(
         base,
         source=replace(base.source, world=replace(base.source.world, num_scenes=16_000)),
+        tasks=replace(base.tasks, min_singles=4),
         images_per_shard=250,
         out="out/instructions/learn",
     )

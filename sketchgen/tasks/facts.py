@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,7 +14,7 @@ SLANT = 1.5
 """How many times farther along one axis than along the other, so that it is `left of` and not `above`."""
 RIM = 0.04
 """Nearer than this to the line between two ninths (share of the side) a place is not clear."""
-SMALL, LARGE = 0.03, 0.12
+SMALL, LARGE = 0.04, 0.06
 """Box area / image area of what is called small, and large."""
 TALL = 1.5
 """Ratio of sides from which a box is called tall or wide."""
@@ -65,9 +66,7 @@ class Facts:
 
     def relation(self, box: Box, other: Box) -> str:
         """Where the box lies as seen from the other: `left of`, `right of`, `above`, `below`; "" if unclear."""
-        longer = max(self.image.width, self.image.height)
-        dx = (box[0] + box[2] - other[0] - other[2]) / 2 / longer
-        dy = (box[1] + box[3] - other[1] - other[3]) / 2 / longer
+        dx, dy = self._offset(box, other)
         near, far = sorted((abs(dx), abs(dy)))
         if far < CLEAR or far < SLANT * near:
             return ""
@@ -75,9 +74,24 @@ class Facts:
             return "left of" if dx < 0 else "right of"
         return "above" if dy < 0 else "below"
 
+    def sides(self, box: Box, other: Box) -> set[str]:
+        """Every relation that one could speak of: both `left of` and `above` for a box on the upper left."""
+        dx, dy = self._offset(box, other)
+        horizontal = {"left of" if dx < 0 else "right of"} if abs(dx) >= CLEAR else set()
+        vertical = {"above" if dy < 0 else "below"} if abs(dy) >= CLEAR else set()
+        return horizontal | vertical
+
     def distance(self, box: Box, other: Box) -> float:
-        """Squared distance of the two centres, pixels."""
-        return ((box[0] + box[2] - other[0] - other[2]) ** 2 + (box[1] + box[3] - other[1] - other[3]) ** 2) / 4
+        """Distance of the two centres, as a share of the image's longer side."""
+        return math.hypot(*self._offset(box, other))
+
+    def _offset(self, box: Box, other: Box) -> tuple[float, float]:
+        """Centre of the box minus centre of the other, as shares of the image's longer side."""
+        longer = max(self.image.width, self.image.height)
+        return (
+            (box[0] + box[2] - other[0] - other[2]) / 2 / longer,
+            (box[1] + box[3] - other[1] - other[3]) / 2 / longer,
+        )
 
     def size(self, box: Box) -> str:
         """`small`, `of medium size` or `large`, by the share of the image that the box covers."""

@@ -68,12 +68,16 @@ def _place(facts: Facts, target: Object, random: Random) -> Asked | None:
 
 
 def _neighbour(facts: Facts, target: Object, random: Random) -> Asked | None:
-    """One side of the target on which exactly one class lies."""
+    """One side of the target on which exactly one class lies, and plainly there."""
     around: dict[str, set[str]] = {}
+    plain = set()
     for o in facts.objects:
-        if o is not target and (side := facts.relation(o.box, target.box)):
-            around.setdefault(side, set()).add(o.category)
-    alone = [(side, *names) for side, names in sorted(around.items()) if len(names) == 1 and "" not in names]
+        if o is not target:
+            plain.add((facts.relation(o.box, target.box), o.category))
+            for side in facts.sides(o.box, target.box):
+                around.setdefault(side, set()).add(o.category)
+    alone = [(side, *names) for side, names in sorted(around.items()) if len(names) == 1]
+    alone = [pair for pair in alone if pair in plain and pair[1]]
     if not alone:
         return None
     side, name = random.choice(alone)

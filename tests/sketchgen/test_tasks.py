@@ -224,6 +224,14 @@ def test_a_neighbour_is_the_only_class_on_its_side() -> None:
     }
     assert {answer for _, answer in sides} == {"cup"}, "two classes lie on the right"
     assert all("left of" in question for question, _ in sides)
+    slanting = facts_of(*facts.objects[:3], thing("key", 40, 80))
+    assert slanting.relation(slanting.objects[3].box, slanting.objects[1].box) == ""
+    assert not [
+        q
+        for seed in range(300)
+        for q in vqa(slanting, sketches_of("dog"), seed, CONFIG)
+        if q.query_id.endswith("neighbour") and "left of" in q.question
+    ], "the key, below, is left of it too"
 
 
 def test_only_the_tasks_that_are_named_are_asked() -> None:

@@ -36,6 +36,7 @@ def test_golden_order() -> None:
     assert [(p.part, p.epoch, p.shard, p.index) for p in places] == GOLDEN_PLACES
 
 
+@settings(deadline=None)
 @given(
     counts=COUNTS,
     world=st.integers(1, 5),

@@ -56,7 +56,12 @@ RECIPES = {recipe.__name__: recipe for recipe in (tiny, learn, o3slm_7b, o3slm_1
 
 def main() -> None:
     """The command line."""
-    command(RECIPES, "python -m pipelines.finetune", "Stage II: detection, counting, questions, retrieval.")
+    command(
+        RECIPES,
+        "python -m pipelines.finetune",
+        "Stage II: detection, counting, questions, retrieval.",
+        pretrain.RECIPES,
+    )
 
 
 if __name__ == "__main__":

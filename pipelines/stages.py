@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,27 +17,53 @@ from sketchgen.shapeworld import CLASSES
 from sketchgen.tasks import vocabulary
 from sketchlm.bundle import is_bundle
 from sketchlm.loop import Stopped, train
+from sketchlm.parallel import join, leave
 from sketchlm.prompt import words
 from sketchlm.training import TrainConfig, warm_start
 
 Recipe = Callable[[], TrainConfig]
 
 
-def command(recipes: dict[str, Recipe], prog: str, description: str) -> None:
-    """Parse the recipe's name and its overrides, and run the stage."""
-    config = tyro.extras.overridable_config_cli(
-        {name: (recipe.__doc__ or "", recipe()) for name, recipe in recipes.items()},
-        prog=prog,
-        description=description,
-    )
+def command(recipes: dict[str, Recipe], prog: str, description: str, before: dict[str, Recipe] | None = None) -> None:
+    """Parse the recipe's name and its overrides, and run the stage. before: recipes of the stage that comes first."""
+    config = parse(recipes, prog, description)
     with clean_exit("run the same command to go on from the last checkpoint"):
         try:
-            run(config, Console(highlight=False))
+            run(after(config, before or {}), Console(highlight=False, quiet=bool(int(os.environ.get("RANK", 0)))))
         except FloatingPointError as error:
             raise ValueError(str(error)) from None
         except Stopped as stopped:
             Console(stderr=True, highlight=False).print(str(stopped))
-            sys.exit(143)
+            sys.exit(stopped.code)
+        finally:
+            leave()
+
+
+def parse(recipes: dict[str, Recipe], prog: str, description: str, args: Sequence[str] | None = None) -> TrainConfig:
+    """The recipe that a command line names, with its overrides. args: None = those of this process."""
+    return tyro.extras.overridable_config_cli(
+        {name: (recipe.__doc__ or "", recipe()) for name, recipe in recipes.items()},
+        prog=prog,
+        description=description,
+        args=args,
+    )
+
+
+def after(config: TrainConfig, before: dict[str, Recipe]) -> TrainConfig:
+    """The same, where the bundle that it starts from is there. A dry run does not need it: the base that the stage
+    before would train has the same shapes.
+
+    Raises ValueError where that stage has to be run first.
+    """
+    base = config.model.base
+    if not before or Path(base).name != "bundle" or is_bundle(base):
+        return config
+    first = before.get(config.recipe)
+    if config.dry_run and first:
+        return replace(config, model=replace(config.model, base=first().model.base))
+    raise ValueError(
+        f"model.base: there is no bundle at {base}; run `make pretrain RECIPE={config.recipe}` first, or name another"
+    )
 
 
 def run(config: TrainConfig, console: Console) -> Path:
@@ -46,7 +73,8 @@ def run(config: TrainConfig, console: Console) -> Path:
     set_seed(config.seed)
     made = [name for name, recipe in instructions.RECIPES.items() if recipe().out == config.loader.shards]
     if made and not config.dry_run:
-        instructions.ensure(made[0], console)
+        with join(config).main_process_first():
+            instructions.ensure(made[0], console)
     if config.warm.steps and config.model.base == "tiny":
         before = warm_start(config)
         bundle = Path(before.out) / "bundle"

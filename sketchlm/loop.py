@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import signal
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,19 +19,26 @@ from rich.console import Console
 from sketchlm import checkpoint
 from sketchlm.bundle import save_bundle
 from sketchlm.collator import TASKS, Batch
+from sketchlm.estimate import estimate, planned_objective
 from sketchlm.loader import Loader
 from sketchlm.optimizer import build_optimizers, groups_of, set_rates
+from sketchlm.parallel import accumulating, build_accelerator, check_parallel, of_all, of_first, shard, spread, whole
 from sketchlm.progress import TrainingDisplay, print_plan
-from sketchlm.training import Parts, TrainConfig, build_loader, build_parts, settings_of, write_settings
+from sketchlm.training import Parts, TrainConfig, build_loader, build_parts, check, settings_of, write_settings
 
 
-class Stopped(Exception):
-    """The run was asked to end (SIGTERM, SIGINT) and saved its state first."""
+class Stopped(Exception):  # noqa: N818
+    """The run was asked to end (SIGTERM, SIGINT) and saved its state first; `code` is for the shell."""
+
+    def __init__(self, step: int, number: int) -> None:
+        super().__init__(f"stopped after step {step}; run the same command again to go on")
+        self.code = 128 + number
 
 
 @dataclass(frozen=True)
 class Step:
-    """Figures of one step: the mean loss over its answer tokens on all ranks (weights of tasks applied)."""
+    """Figures of one step, over all processes: mean loss of its answer tokens (weights of tasks applied), the
+    tower's own, norm of the gradient, share of the full rate, plain loss by task. asked_to_stop: by anyone."""
 
     step: int
     loss: float
@@ -40,47 +48,61 @@ class Step:
     queries: int
     tokens: int
     by_task: dict[str, float]
+    asked_to_stop: bool = False
 
 
 def train(config: TrainConfig, texts: Sequence[str], classes: Sequence[str], console: Console) -> Path:
     """Train one stage and return its bundle; goes on from the newest whole checkpoint in `out`.
 
-    Raises ValueError for settings, shards or checkpoints that cannot be used, `Stopped` after a signal,
-    and FloatingPointError for a loss that is no number.
+    texts, classes: see `build_parts`. Every process of a launch calls it.
+    Raises ValueError for settings, shards or checkpoints that cannot be used and for a disk that is full,
+    `Stopped` after a signal, and FloatingPointError for a loss that is no number.
     """
+    check(config)
+    hush()
+    folder, bundle = Path(config.out), Path(config.out) / "bundle"
+    if config.dry_run:
+        show_plan(config, texts, classes, console)
+        return bundle
     accelerator = build_accelerator(config)
     pin_threads(config.threads)
     parts = build_parts(config, texts, classes)
-    folder = Path(config.out)
-    bundle = folder / "bundle"
+    if config.sharding == "fsdp":
+        shard(parts.objective, accelerator)
     groups = groups_of(parts.objective, config.optimizer)
+    optimizers = build_optimizers(groups, config.optimizer)
     loader = build_loader(config, parts, accelerator.process_index, accelerator.num_processes)
     if accelerator.is_main_process:
-        print_plan(config, parts, groups, loader.num_samples, accelerator, console)
-    if config.dry_run:
-        return bundle
-    folder.mkdir(parents=True, exist_ok=True)
-    optimizers = build_optimizers(groups, config.optimizer)
-    objective, *prepared = accelerator.prepare(parts.objective, *optimizers)
-    start = resume(folder, config, objective, prepared, loader)
+        print_plan_of(config, parts.objective, groups, accelerator.device, accelerator.num_processes, console)
+        folder.mkdir(parents=True, exist_ok=True)
+    objective, optimizers = spread(parts.objective, optimizers, config, accelerator)
+    course = Course(config, accelerator, objective, optimizers, loader)
+    start = course.resume(folder)
     if accelerator.is_main_process:
         write_settings(config, folder)
-    course = Course(config, accelerator, objective, prepared, loader)
-    with asked_to_stop() as stop, TrainingDisplay(config, parts, accelerator, console, start) as display:
-        for figures in course.steps(start):
-            display.update(figures)
-            done = figures.step + 1
-            due = config.checkpoint_every and done % config.checkpoint_every == 0
-            if due or stop() or done == config.steps:
+    with signals() as asked, TrainingDisplay(config, parts.objective, accelerator, console, start) as display:
+        for step in course.steps(start, asked):
+            display.update(step)
+            done, every = step.step + 1, config.checkpoint_every
+            if step.asked_to_stop or done == config.steps or (every and done % every == 0):
                 course.save(folder, done)
-            if stop() and done < config.steps:
-                raise Stopped(f"stopped after step {done}; run the same command again to go on")
+            if step.asked_to_stop and done < config.steps:
+                raise Stopped(done, asked() or signal.SIGTERM)
     if accelerator.is_main_process:
-        info = replace(parts.info, trained={"recipe": config.recipe, "steps": config.steps})
-        save_bundle(bundle, parts.objective.model, parts.tokenizer, info, parts.objective.tower_head)
+        finish(bundle, config, parts, texts, classes)
     accelerator.wait_for_everyone()
-    accelerator.end_training()
     return bundle
+
+
+def finish(bundle: Path, config: TrainConfig, parts: Parts, texts: Sequence[str], classes: Sequence[str]) -> None:
+    """Save the bundle of a run that is done. Split weights are read back from the last checkpoint."""
+    if config.sharding == "fsdp":
+        parts = build_parts(config, texts, classes)
+        last = checkpoint.newest(Path(config.out))
+        assert last is not None, "a run ends with a checkpoint"
+        checkpoint.load_weights(last, parts.objective)
+    info = replace(parts.info, trained={"recipe": config.recipe, "steps": config.steps})
+    save_bundle(bundle, parts.objective.model, parts.tokenizer, info, parts.objective.tower_head)
 
 
 class Course:
@@ -89,137 +111,148 @@ class Course:
     def __init__(
         self, config: TrainConfig, accelerator: Any, objective: Any, optimizers: list[Any], loader: Loader[Any, Batch]
     ) -> None:
+        """objective and optimizers as `spread` gave them; loader: of this process."""
         self._config = config
         self._accelerator = accelerator
         self._objective = objective
         self._optimizers = optimizers
         self._loader = loader
         self._parameters = [p for p in objective.parameters() if p.requires_grad]
+        # DeepSpeed divides by the batches of a step, which we have done
+        self._times = config.accumulation if config.sharding == "zero2" else 1
 
-    def steps(self, start: int) -> Iterator[Step]:
-        """Run the steps from `start` on; each is yielded when it is done, and the loader stands after it."""
-        stream = iter(self._loader)
+    def steps(self, start: int, asked: Callable[[], int] = lambda: 0) -> Iterator[Step]:
+        """Run the steps from `start` on; each is yielded when it is done, and the loader stands after it.
+
+        asked: whether this process was asked to stop. Raises FloatingPointError for a loss or gradient
+        that is no number, before the step is yielded.
+        """
         self._objective.train()
-        for step in range(start, self._config.steps):
-            batches = [next(stream).to(self._accelerator.device) for _ in range(self._config.accumulation)]
-            yield self._step(step, batches)
+        with closing(iter(self._loader)) as stream:
+            for step in range(start, self._config.steps):
+                batches = [next(stream).to(self._accelerator.device) for _ in range(self._config.accumulation)]
+                yield self._step(step, batches, bool(asked()))
 
     def save(self, folder: Path, done: int) -> None:
-        """Checkpoint after `done` steps."""
-        state = {"settings": settings_of(self._config), "loader": self._loader.state_dict()}
-        main = self._accelerator.is_main_process
-        states = gather_objects(state["loader"], self._accelerator)
-        state["loader"] = states
-        checkpoint.save(folder, done, self._objective, self._optimizers, state, main)
-        self._accelerator.wait_for_everyone()
+        """Checkpoint after `done` steps; every process learns of a failure, so that none waits for ever."""
+        main, problem = self._accelerator.is_main_process, ""
+        places = of_all(self._loader.state_dict(), self._accelerator)
+        state = {"settings": settings_of(self._config), "loader": places}
+        try:
+            checkpoint.save(folder, done, self._objective, self._optimizers, state, main)
+        except ValueError as error:
+            problem = str(error)
+        if problem := of_first(problem, self._accelerator) or problem:
+            raise ValueError(problem)
         if main:
             checkpoint.prune(folder, self._config.keep)
 
-    def _step(self, step: int, batches: list[Batch]) -> Step:
+    def resume(self, folder: Path) -> int:
+        """Load the newest whole checkpoint, if there is one; returns the step to go on with.
+
+        Raises ValueError for a checkpoint of another recipe, naming the fields that differ, of another number of
+        processes, or of other shards.
+        """
+        found = of_first(checkpoint.newest(folder), self._accelerator)
+        if found is None:
+            return 0
+        state = checkpoint.read_state(found)
+        check_settings(found, state["settings"], settings_of(self._config))
+        if (there := len(state["loader"])) != (here := self._accelerator.num_processes):
+            raise ValueError(
+                f"{found} was made on {there} processes, here are {here}: start as many again, or begin anew with "
+                "another --out"
+            )
+        self._loader.load_state_dict(state["loader"][self._accelerator.process_index])
+        checkpoint.load(found, self._objective, self._optimizers)
+        return int(state["step"])
+
+    def _step(self, step: int, batches: list[Batch], asked: bool) -> Step:
         config, accelerator = self._config, self._accelerator
+        torch.manual_seed(seed_of(config.seed, step, accelerator.process_index))  # of dropout, the same after a resume
         factor = set_rates(self._optimizers, step, config.steps, config.optimizer)
         # the mean is over all answer tokens of the step, on whichever rank and in whichever batch they lie
-        weight = accelerator.reduce(sum(batch.weights.sum() for batch in batches), "sum")
-        totals = torch.zeros(2, device=accelerator.device)
-        by_task = torch.zeros(len(TASKS), 2, device=accelerator.device)
+        weight = accelerator.reduce(sum(batch.weights.sum() for batch in batches), "sum").clamp(min=1e-9)
+        sums = torch.zeros(5 + 2 * len(TASKS), dtype=torch.float64, device=accelerator.device)
         for number, batch in enumerate(batches):
-            last = number == len(batches) - 1
-            with nullcontext() if last else accelerator.no_sync(self._objective):
-                loss, tower, seen = self._forward(batch, weight, len(batches))
-                accelerator.backward(loss)
-            totals += torch.stack([loss.detach() / accelerator.num_processes, tower.detach() / len(batches)])
-            by_task += seen
-        norm = self._clip()
+            with accumulating(self._objective, accelerator, number == len(batches) - 1):
+                sums += self._backward(batch, weight, len(batches))
+        norm = accelerator.clip_grad_norm_(self._parameters, config.optimizer.clip or math.inf)
         for optimizer in self._optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        totals = accelerator.reduce(totals, "sum")
-        by_task = accelerator.reduce(by_task, "sum")
-        value = float(totals[0])
-        if not math.isfinite(value):
+        sums[4] = asked
+        loss, tower, queries, tokens, stop, *by_task = accelerator.reduce(sums, "sum").tolist()
+        norm = float(whole(norm))
+        if not math.isfinite(loss) or not math.isfinite(norm):
             raise FloatingPointError(
-                f"the loss is {value} at step {step} (norm of the gradient {norm:.3g}): lower optimizer.lr, "
-                "or set optimizer.clip; the last checkpoint is from before"
+                f"{config.stage} {config.recipe}, step {step}: the loss is {loss:.4g}, the norm of its gradient "
+                f"{norm:.4g}. Nothing was saved of it (checkpoints in {config.out} are from before). Begin anew with "
+                f"another --out and a lower --optimizer.lr (now {config.optimizer.lr:g})"
+                + ("" if config.optimizer.clip else " or --optimizer.clip 1")
+                + (f" or --optimizer.muon-lr (now {config.optimizer.muon_lr:g})" * (config.optimizer.name == "muon"))
             )
-        return Step(
-            step,
-            value,
-            float(totals[1]) / accelerator.num_processes,
-            norm,
-            factor,
-            sum(batch.num_queries for batch in batches) * accelerator.num_processes,
-            sum(batch.num_tokens for batch in batches) * accelerator.num_processes,
-            {task: float(by_task[i, 0] / by_task[i, 1]) for i, task in enumerate(TASKS) if by_task[i, 1] > 0},
-        )
+        seen = {task: by_task[2 * i] / by_task[2 * i + 1] for i, task in enumerate(TASKS) if by_task[2 * i + 1]}
+        return Step(step, loss, tower, norm, factor, int(queries), int(tokens), seen, stop > 0)
 
-    def _forward(self, batch: Batch, weight: torch.Tensor, parts: int) -> tuple[torch.Tensor, ...]:
-        """(loss to differentiate, tower's loss, sums by task) of one batch."""
-        if self._config.stage == "tower":
-            tower = self._objective(batch, tower_only=True)
-            return tower / parts, tower, tower.new_zeros(len(TASKS), 2)
-        found = self._objective(batch)
-        # DDP takes the mean over ranks: undo it, the weight is of all ranks already
-        loss = found.total / weight * self._accelerator.num_processes
-        return loss + self._config.loss.tower * found.tower / parts, found.tower, found.by_task
-
-    def _clip(self) -> float:
-        limit = self._config.optimizer.clip or math.inf
-        return float(self._accelerator.clip_grad_norm_(self._parameters, limit))
+    def _backward(self, batch: Batch, weight: torch.Tensor, batches: int) -> torch.Tensor:
+        """One batch; returns its share of [loss, tower's loss, queries, tokens, 0, by task...] over all processes."""
+        accelerator, world = self._accelerator, self._accelerator.num_processes
+        half = self._config.precision == "bf16"
+        with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=half):
+            if self._config.stage == "tower":
+                tower = self._objective(batch, tower_only=True)
+                loss = trained = tower / (batches * world)
+                by_task = tower.new_zeros(len(TASKS), 2)
+            else:
+                found = self._objective(batch)
+                tower, by_task = found.tower, found.by_task
+                loss = found.total / weight
+                trained = loss + self._config.loss.tower * tower / (batches * world)
+        # the exchange takes the mean of all ranks, and the weight is of all ranks already
+        accelerator.backward(trained * (world * self._times))
+        figures = [loss, tower / (batches * world), batch.num_queries, batch.num_tokens, 0.0]
+        head = torch.stack([torch.as_tensor(value, device=weight.device).detach().double() for value in figures])
+        return torch.cat([head, by_task.flatten().double()])
 
 
-def build_accelerator(config: TrainConfig) -> Any:
-    """Accelerate, as launched (DDP, FSDP, DeepSpeed) or alone."""
-    from accelerate import Accelerator
-    from accelerate.utils import DistributedDataParallelKwargs
-
-    partly = config.stage == "tower"  # the language model gets no gradient there
-    cpu = config.device == "cpu" or not torch.cuda.is_available()
-    return Accelerator(
-        cpu=cpu,
-        mixed_precision=config.precision,
-        log_with=list(config.trackers) or None,
-        project_dir=config.out,
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=partly)],
-    )
+def show_plan(config: TrainConfig, texts: Sequence[str], classes: Sequence[str], console: Console) -> None:
+    """What a run would do and cost, without weights, shards or files: the model is built of shapes only."""
+    check_parallel(config)
+    objective = planned_objective(config, texts, classes)
+    device = torch.device("cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu")
+    world = int(os.environ.get("WORLD_SIZE", 0)) or config.processes or 1
+    if not int(os.environ.get("RANK", 0)):
+        print_plan_of(config, objective, groups_of(objective, config.optimizer), device, world, console)
 
 
-def resume(folder: Path, config: TrainConfig, objective: Any, optimizers: list[Any], loader: Any) -> int:
-    """Load the newest checkpoint, if there is one; returns the step to go on with.
+def print_plan_of(
+    config: TrainConfig, objective: Any, groups: Sequence[Any], device: torch.device, world: int, console: Console
+) -> None:
+    """The plan of a run; says where it is not what the recipe was made for."""
+    total = sum(p.numel() for n, p in objective.named_parameters() if "lora_" not in n and ".default" not in n)
+    where = f"{world} processes" if world > 1 else device.type
+    print_plan(config, groups, total, estimate(config, objective, world, device), where, console)
+    if config.processes and world != config.processes:
+        console.print(f"note: the recipe is made for {config.processes} processes; a step has other items with {world}")
 
-    Raises ValueError for a checkpoint of another recipe, naming the fields that differ.
-    """
-    found = checkpoint.newest(folder)
-    if found is None:
-        return 0
-    state = checkpoint.read_state(found)
-    there, here = state["settings"], settings_of(config)
-    differ = [f"  {n}: {there.get(n)!r} there, {here.get(n)!r} now" for n in sorted(there.keys() | here.keys())]
-    differ = [line for line, n in zip(differ, sorted(there.keys() | here.keys()), strict=True) if there.get(n) != here.get(n)]
-    if differ:
+
+def check_settings(found: Path, there: dict[str, Any], here: dict[str, Any]) -> None:
+    """Raise ValueError for settings that are not those of a checkpoint, naming each field and both values."""
+    names = [name for name in sorted({**there, **here}) if there.get(name, "") != here.get(name, "")]
+    if names:
+        differ = (f"  {n}: {there.get(n, '(absent)')!r} there, {here.get(n, '(absent)')!r} now" for n in names)
         raise ValueError(
             f"{found} was made with other settings:\n" + "\n".join(differ) + "\nGive the same settings to go on, "
-            "delete the folder to begin anew, or choose another --out."
+            f"delete {found.parent} to begin anew, or choose another --out."
         )
-    checkpoint.load(found, objective, optimizers)
-    rank = int(os.environ.get("RANK", 0))
-    if rank >= len(state["loader"]):
-        raise ValueError(f"{found} was made on {len(state['loader'])} processes; start as many again")
-    loader.load_state_dict(state["loader"][rank])
-    return int(state["step"])
-
-
-def gather_objects(value: Any, accelerator: Any) -> list[Any]:
-    """One value of each rank, in order of rank."""
-    if accelerator.num_processes == 1:
-        return [value]
-    from accelerate.utils import gather_object
-
-    return list(gather_object([value]))
 
 
 @contextmanager
-def asked_to_stop() -> Iterator[Any]:
-    """Turns SIGTERM and SIGINT into a question to be asked between steps; a second one ends at once."""
+def signals() -> Iterator[Callable[[], int]]:
+    """Turns SIGTERM and SIGINT into a question to be asked between steps (0, or the number of the signal); a
+    second one ends at once.
+    """
     seen: list[int] = []
 
     def note(number: int, _: Any) -> None:
@@ -229,14 +262,27 @@ def asked_to_stop() -> Iterator[Any]:
 
     try:
         before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
-    except ValueError:  # not in the main thread (a Ray worker): nothing to hook
-        yield lambda: False
+    except ValueError:  # not in the main thread (a worker of Ray): nothing to hook
+        yield lambda: 0
         return
     try:
-        yield lambda: bool(seen)
+        yield lambda: seen[0] if seen else 0
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def seed_of(seed: int, step: int, rank: int) -> int:
+    """Of the chance in one step on one process."""
+    return int.from_bytes(hashlib.sha256(f"{seed} {step} {rank}".encode()).digest()[:7], "little")
+
+
+def hush() -> None:
+    """No bars and no advice to developers from the libraries: what a person must know, the loop says."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft|accelerate|torch)\.")
 
 
 def pin_threads(threads: int) -> None:
@@ -246,8 +292,3 @@ def pin_threads(threads: int) -> None:
     cv2.setNumThreads(1)
     if threads:
         torch.set_num_threads(threads)
-
-
-def seconds() -> float:
-    """A clock for rates."""
-    return time.perf_counter()

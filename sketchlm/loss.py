@@ -49,7 +49,8 @@ class TowerHead(nn.Module):
     def forward(self, features: Tensor, batch: Batch) -> Tensor:
         """features: [U, P, D] of the tower; returns the mean of both losses, a scalar."""
         features = self.norm(features)
-        loss = features.new_zeros(())
+        # every weight takes part in every batch, whatever it shows: DDP waits for each one's gradient
+        loss = 0.0 * self.classify(features[:1, :1]).float().sum()
         if len(batch.patch_index):
             shares = batch.patches.flatten(2).transpose(1, 2)  # [V, P, C + 1]
             logits = self.classify(features[batch.patch_index])
@@ -68,6 +69,9 @@ class TowerHead(nn.Module):
 class Objective(nn.Module):
     """LLaVA and its loss as one module, so that one forward goes through DDP or FSDP."""
 
+    place: Tensor
+    numbers: Tensor
+
     def __init__(self, model: nn.Module, config: LossConfig, numbers: Sequence[int] = (), classes: int = 0) -> None:
         """numbers: token ids of 0.00 ... 1.00 in order (none: no smoothing); classes: of the tower's loss."""
         super().__init__()
@@ -82,6 +86,8 @@ class Objective(nn.Module):
         self.tower_head: TowerHead | None = None
         if config.tower > 0:
             self.tower_head = TowerHead(unwrap(model).config.vision_config.hidden_size, classes)
+        for parameter in unread(unwrap(model)):
+            parameter.requires_grad_(False)  # no loss reaches it, and DDP would wait for its gradient
 
     def forward(self, batch: Batch, tower_only: bool = False) -> Any:
         """The `Loss` of a batch, or the tower's own loss alone (a warm start)."""
@@ -146,6 +152,18 @@ def tower_features(llava: Any, pixel_values: Tensor) -> Tensor:
         states = tower(pixels, output_hidden_states=True).hidden_states
     keep = slice(None) if llava.config.vision_feature_select_strategy == "full" else slice(1, None)  # CLS, or none
     return states[layer][:, keep]
+
+
+def unread(llava: Any) -> list[nn.Parameter]:
+    """Trained weights of the tower behind what the connector reads (a last norm, say)."""
+    trained = [parameter for parameter in llava.model.vision_tower.parameters() if parameter.requires_grad]
+    if not trained:
+        return []
+    side = llava.config.vision_config.image_size
+    with torch.random.fork_rng(devices=[]):
+        seen = tower_features(llava, torch.zeros(1, 3, side, side, dtype=torch.uint8, device=trained[0].device)).sum()
+    gradients = torch.autograd.grad(seen, trained, allow_unused=True)
+    return [parameter for parameter, gradient in zip(trained, gradients, strict=True) if gradient is None]
 
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -15,50 +17,75 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from sketchlm.estimate import peak_flops, step_flops
+from sketchlm.estimate import Estimate, peak_flops, step_flops
 from sketchlm.optimizer import Group
 
 if TYPE_CHECKING:
     from sketchlm.loop import Step
-    from sketchlm.training import Parts, TrainConfig
+    from sketchlm.training import TrainConfig
 
 LINE_SECONDS = 15.0
 """Without a terminal (a log file, CI) a line this often replaces the live bar."""
+RATE_STEPS = 50
+"""Steps over which rates are means."""
 LOG = "log.jsonl"
 
 
 def print_plan(
-    config: TrainConfig, parts: Parts, groups: Sequence[Group], samples: int, accelerator: Any, console: Console
+    config: TrainConfig, groups: Sequence[Group], total: int, cost: Estimate, where: str, console: Console
 ) -> None:
-    """What the run will do: data, steps, and each parameter group with its size and rate."""
-    world = accelerator.num_processes
-    where = f"{accelerator.device.type}" + (f" x {world}" if world > 1 else "")
+    """What the run will do, and what it will cost. total: values of the model; where: devices, in words."""
     console.print(
-        f"[bold]{config.stage}[/] {escape(config.recipe)}: {config.steps:,} steps on {samples:,} samples "
-        f"({', '.join(config.processor.tasks)}), base {escape(config.model.base)}, {where}, to {escape(config.out)}",
+        f"[bold]{config.stage}[/] {escape(config.recipe)}: {', '.join(config.processor.tasks)} from "
+        f"{escape(config.loader.shards)}, base {escape(config.model.base)}, on {where}, to {escape(config.out)}",
         soft_wrap=True,
     )
     table = Table("trained", "optimizer", "values", "rate", "decay", box=None, pad_edge=False)
     for group in groups:
         table.add_row(group.name, group.optimizer, f"{group.size:,}", f"{group.lr:g}", f"{group.weight_decay:g}")
-    total = sum(p.numel() for p in parts.objective.parameters())
-    trained = sum(group.size for group in groups)
-    table.add_row("all", "", f"{trained:,} of {total:,}", "", "")
+    table.add_row("all", "", f"{sum(group.size for group in groups):,} of {total:,}", "", "")
     console.print(table)
+    memory = cost.memory
+    console.print(
+        f"{config.steps:,} steps of {cost.items:,} sketches ({config.steps * cost.items:,} in all), some "
+        f"{cost.row.tokens:,} tokens each, questions included: {cost.tokens:,} tokens a step\n"
+        f"memory: about {_bytes(memory.total)} a process (weights {_bytes(memory.weights)}, gradients and moments "
+        f"{_bytes(memory.training)}, activations {_bytes(memory.activations)})\n"
+        f"time: about {_duration(3600 * cost.hours)}, {cost.speed:,.0f} tokens/s, at {cost.assumed}",
+        soft_wrap=True,
+    )
+
+
+def cut_log(path: Path, step: int) -> None:
+    """Drop the lines of steps from `step` on: a run that goes on from a checkpoint makes them again."""
+    if not path.is_file():
+        return
+    kept = [line for line in path.read_text().splitlines() if _step_of(line) < step]
+    begun = path.with_name(f".tmp-{path.name}")
+    begun.write_text("".join(f"{line}\n" for line in kept))
+    os.replace(begun, path)
+
+
+def _step_of(line: str) -> float:
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):  # the line that a killed run was writing
+        return float("inf")
 
 
 class TrainingDisplay:
-    """Progress on the terminal, one JSON line a step in `log.jsonl`, and the trackers."""
+    """Progress on the terminal, one JSON line a step in `log.jsonl`, and the trackers; use as a context manager."""
 
-    def __init__(self, config: TrainConfig, parts: Parts, accelerator: Any, console: Console, start: int) -> None:
+    def __init__(self, config: TrainConfig, objective: Any, accelerator: Any, console: Console, start: int) -> None:
         self._config = config
         self._accelerator = accelerator
         self._console = console
         self._main = accelerator.is_main_process
-        self._recent: deque[tuple[float, int, int]] = deque(maxlen=50)
+        self._start = start
+        self._recent: deque[tuple[float, int, int]] = deque(maxlen=RATE_STEPS)
         self._peak = peak_flops(accelerator.device) * accelerator.num_processes
-        self._flops_per_token = step_flops(parts.objective)
-        self._last_line = time.monotonic()
+        self._flops_per_token = step_flops(objective)
+        self._began = self._last_line = time.monotonic()
         self._bar = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(),
@@ -69,14 +96,19 @@ class TrainingDisplay:
             disable=not (console.is_terminal and self._main),
         )
         self._task = self._bar.add_task(config.stage, total=config.steps, completed=start, figures="starting")
+        self._path = Path(config.out) / LOG
         self._log: Any = None
         self._smooth: float | None = None
 
     def __enter__(self) -> TrainingDisplay:
         if self._main:
-            self._log = (Path(self._config.out) / LOG).open("a", buffering=1)
+            cut_log(self._path, self._start)
+            self._log = self._path.open("a", buffering=1)
+            if self._start:
+                self._console.print(f"goes on after step {self._start:,} of {self._config.steps:,}")
         if self._config.trackers:
-            self._accelerator.init_trackers("tracker")
+            again = {"purge_step": self._start} if self._start else {}  # curves go on where the run does
+            self._accelerator.init_trackers("tracker", init_kwargs={"tensorboard": again})
         self._recent.append((time.perf_counter(), 0, 0))
         self._bar.start()
         return self
@@ -85,35 +117,70 @@ class TrainingDisplay:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.stop()
-        if self._log:
-            self._log.close()
+        with suppress(OSError):  # a full disk has been told of, closing tries to write once more
+            if self._log:
+                self._log.close()
+            for tracker in self._accelerator.trackers:
+                tracker.finish()
+        if self._main and self._smooth is not None and kind is None:
+            seconds = time.monotonic() - self._began
+            self._console.print(
+                f"{self._config.stage} done: {self._config.steps - self._start:,} steps in {_duration(seconds)}, "
+                f"loss {self._smooth:.3f} at the end"
+            )
 
     def update(self, step: Step) -> None:
-        """Take the figures of one step."""
+        """Take the figures of one step.
+
+        Raises ValueError where the log cannot be written (a full disk).
+        """
         _, queries, tokens = self._recent[-1]
         self._recent.append((time.perf_counter(), queries + step.queries, tokens + step.tokens))
+        if not self._main:
+            return
         (t0, q0, n0), (t1, q1, n1) = self._recent[0], self._recent[-1]
         elapsed = max(t1 - t0, 1e-9)
         rates = {"queries_s": (q1 - q0) / elapsed, "tokens_s": (n1 - n0) / elapsed}
         if self._peak:
             rates["mfu"] = self._flops_per_token * rates["tokens_s"] / self._peak
-        self._smooth = step.loss if self._smooth is None else 0.95 * self._smooth + 0.05 * step.loss
-        if not self._main:
-            return
         figures = {"loss": step.loss, "tower": step.tower, "norm": step.norm, "rate": step.factor}
         figures |= {f"loss_{task}": value for task, value in step.by_task.items()}
+        self._record(step, figures, rates)
+        self._smooth = step.loss if self._smooth is None else 0.95 * self._smooth + 0.05 * step.loss
+        self._show(step, rates, elapsed)
+
+    def _record(self, step: Step, figures: dict[str, float], rates: dict[str, float]) -> None:
         line = {"step": step.step, **figures, "queries": step.queries, "tokens": step.tokens, **rates}
-        self._log.write(json.dumps(line) + "\n")
-        if self._config.trackers and step.step % self._config.log_every == 0:
-            self._accelerator.log({**figures, **rates}, step=step.step)
+        try:
+            self._log.write(json.dumps(line) + "\n")
+            if self._config.trackers and step.step % self._config.log_every == 0:
+                self._accelerator.log({**figures, **rates}, step=step.step)
+        except OSError as error:
+            raise ValueError(
+                f"cannot write {self._path} or its tracker: {error.strerror}; make room there, then run the same "
+                "command: it goes on from the last checkpoint"
+            ) from None
+
+    def _show(self, step: Step, rates: dict[str, float], elapsed: float) -> None:
         shown = f"loss {self._smooth:.3f} · {rates['queries_s']:.1f} queries/s · {rates['tokens_s']:,.0f} tokens/s"
         if "mfu" in rates:
             shown += f" · MFU {rates['mfu']:.0%}"
         self._bar.update(self._task, completed=step.step + 1, figures=shown)
         if not self._console.is_terminal and time.monotonic() - self._last_line > LINE_SECONDS:
             self._last_line = time.monotonic()
-            left = (self._config.steps - step.step - 1) * elapsed / max(1, len(self._recent) - 1)
+            left = (self._config.steps - step.step - 1) * elapsed / (len(self._recent) - 1)
             self._console.print(
                 f"{self._config.stage} {step.step + 1} of {self._config.steps} steps · {shown} · {left:.0f} s left",
                 soft_wrap=True,
             )
+
+
+def _bytes(count: float) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"

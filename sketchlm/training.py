@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -53,9 +54,15 @@ class TrainConfig:
     """Batches whose gradients make one step."""
     task_weights: tuple[tuple[str, float], ...] = ()
     """Weight of a task's tokens in the loss; 1 where none is given."""
-    precision: Literal["no", "bf16", "fp16"] = "no"
+    precision: Literal["no", "bf16"] = "no"
+    """bf16: products in bfloat16, a frozen base held in it; what is trained stays in full precision."""
+    sharding: Literal["none", "fsdp", "zero2"] = "none"
+    """Where several processes train: each holds all weights (none), its share of them (fsdp), or all weights and
+    its share of gradients and moments (zero2: DeepSpeed, untested until a GPU has run it)."""
     compile: bool = False
-    """torch.compile the model."""
+    """torch.compile the layers of the language model: minutes at the start, faster steps on a GPU."""
+    processes: int = 0
+    """Processes that the recipe is made for: a dry run reckons with them. 0 = any number."""
     checkpoint_every: int = 500
     """Steps; 0 = only at the end."""
     keep: int = 2
@@ -118,7 +125,7 @@ def build_parts(config: TrainConfig, texts: Sequence[str], classes: Sequence[str
         num_image_tokens(model),
         config.processor,
         classes if config.loss.tower > 0 else (),
-        vision.image_size // vision.patch_size if config.loss.tower > 0 else 0,
+        math.isqrt(num_image_tokens(model)) if config.loss.tower > 0 else 0,
     )
     collator = Collator(
         tokenizer.pad_token_id, num_image_tokens(model), unwrap(model).config.image_token_id, config.task_weights
@@ -146,13 +153,39 @@ def build_loader(config: TrainConfig, parts: Parts, rank: int = 0, world: int = 
     return Loader(config.loader, parts.processor.items, parts.collator, rank, world)
 
 
-FREE = ("out", "dry_run", "checkpoint_every", "keep", "log_every", "trackers", "device", "threads")
+FREE = (
+    *("out", "dry_run", "checkpoint_every", "keep", "log_every", "trackers", "device", "threads", "processes"),
+    *("loader.workers", "loader.prefetch", "loader.verify", "loader.cache", "model.checkpointing"),
+)
 """Fields that a resumed run may change."""
 
 
 def settings_of(config: TrainConfig) -> dict[str, Any]:
     """What decides the course of training, flat: `optimizer.lr`, ..."""
-    return {name: value for name, value in _flat(asdict(config)).items() if name.split(".")[0] not in FREE}
+    return {name: value for name, value in _flat(asdict(config)).items() if name not in FREE}
+
+
+def check(config: TrainConfig) -> None:
+    """Raise ValueError for numbers that cannot be, naming the field."""
+    rates = config.optimizer
+    least = {"steps": 1, "accumulation": 1, "keep": 1, "log_every": 1, "checkpoint_every": 0, "threads": 0}
+    for name, number in least.items():
+        if getattr(config, name) < number:
+            raise ValueError(f"{name} is {getattr(config, name)}; it must be at least {number}")
+    for name, value, fine in (
+        ("lr", rates.lr, rates.lr > 0),
+        ("warmup", rates.warmup, 0 <= rates.warmup < 1),
+        ("final", rates.final, 0 <= rates.final <= 1),
+        ("clip", rates.clip, rates.clip >= 0),
+        ("beta2", rates.beta2, 0 < rates.beta2 < 1),
+        ("weight_decay", rates.weight_decay, rates.weight_decay >= 0),
+    ):
+        if not fine:
+            raise ValueError(f"optimizer.{name} is {value}; see --help for what it may be")
+    if config.model.four_bit and config.model.base == "tiny":
+        raise ValueError("model.four_bit is for a LLaVA that was trained: the one made from nothing has no 4-bit form")
+    if config.stage == "tower" and config.loss.tower <= 0:
+        raise ValueError("stage tower trains by loss.tower alone, which is 0: set it, or leave the stage out")
 
 
 def fingerprint(config: TrainConfig) -> str:

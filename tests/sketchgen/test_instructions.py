@@ -21,7 +21,7 @@ from PIL import Image
 from rich.console import Console
 
 from data_manifests.schema import Sample, validate
-from sketchgen import instructions
+from sketchgen import instructions, progress
 from sketchgen.bank import Drawing
 from sketchgen.banks import BankConfig
 from sketchgen.engine import EngineConfig
@@ -197,6 +197,18 @@ def test_the_summary_counts_what_was_asked(tmp_path: Path) -> None:
     rows = ledger(tmp_path / "out")
     assert f"{len(rows):,} queries in 4 samples" in text
     assert f"sbir {sum(row.task == 'sbir' for row in rows)}" in text
+
+
+def test_progress_counts_images_and_shows_queries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
+    text = said(world(tmp_path / "out", scenes=8))
+    last = [line for line in text.splitlines() if " left · " in line][-1]
+    assert last.startswith("8 of 8 images · ")
+    assert "images/s" in last
+    assert "queries/s" in last
+    (log, *_) = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
+    assert log["queries"] > 20
+    assert set(log["seconds"]) == {"read", "facts", "sketch", "ask", "write"}
 
 
 def test_a_folder_made_with_other_settings_is_refused_by_field(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ READY_WEIGHTS := $(VENV)/.ready-weights
 export SAM2_BUILD_CUDA := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup sketches instructions train-segmenter train-sketcher test test-fast check format bench-sketches lock
+.PHONY: help demo setup sketches instructions pretrain finetune bench-loader bench-learn train-segmenter train-sketcher test test-fast check format bench-sketches lock
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -38,7 +38,9 @@ ARGS ?=
 demo: $(READY)  ## run all that exists on the embedded data, and name the report to look at
 	@rm -rf out/demo
 	@$(PY) -m pipelines.sketches sample --out out/demo/sketches
-	@echo "Look at out/demo/sketches/report.html"
+	@$(PY) -m pipelines.pretrain tiny --out out/demo/pretrain
+	@$(PY) -m pipelines.finetune tiny --model.base out/demo/pretrain/bundle --out out/demo/finetune
+	@echo "Look at out/demo/sketches/report.html; the model is out/demo/finetune/bundle"
 
 sketches: $(READY)  ## photos with boxes -> sketch shards (RECIPE=sample | coco | shapeworld)
 	@$(PY) -m pipelines.sketches $(or $(RECIPE),sample) $(ARGS)
@@ -75,6 +77,12 @@ format: $(READY)  ## let ruff format the code
 
 bench-sketches: $(READY)  ## measure the sketch pipeline, write benchmarks/sketches.md
 	@$(PY) -m benchmarks.sketches $(ARGS)
+
+bench-loader: $(READY)  ## measure the loader of sketchlm, write benchmarks/loader.md
+	@$(PY) -m benchmarks.loader $(ARGS)
+
+bench-learn: $(READY)  ## train and judge the model, its blind twin and ablations, write benchmarks/learn.md (hours)
+	@$(PY) -m benchmarks.learn $(ARGS)
 
 lock: $(READY_WEIGHTS)  ## rewrite constraints.txt from the environment
 	@$(PIP) freeze --exclude-editable > constraints.txt

@@ -19,7 +19,9 @@ def tiny() -> TrainConfig:
     return TrainConfig(
         stage="pretrain",
         recipe="tiny",
-        model=ModelConfig(base="tiny", tiny=TinyConfig(), tower="full", connector="full", language="full"),
+        model=ModelConfig(
+            base="tiny", tiny=TinyConfig(tower="focal", tower_layers=2), tower="full", connector="full", language="full"
+        ),
         loader=LoaderConfig(shards="out/instructions/tiny", batch_size=32),
         processor=ProcessorConfig(prompt=PromptConfig(system="", short=False), tasks=("describe",), max_length=512),
         loss=LossConfig(box_sigma=2.5, tower=0.5),
@@ -54,6 +56,7 @@ def o3slm_7b() -> TrainConfig:
         processor=ProcessorConfig(tasks=("describe",), max_length=2048),
         optimizer=OptimizerConfig(lr=2e-5),
         steps=25_000,
+        processes=2,
         precision="bf16",
         checkpoint_every=1000,
         out="out/pretrain/o3slm_7b",
@@ -82,6 +85,7 @@ def o3slm_7b_24gb() -> TrainConfig:
         model=replace(base.model, four_bit=True),
         loader=replace(base.loader, batch_size=2),
         accumulation=12,
+        processes=1,
         out="out/pretrain/o3slm_7b_24gb",
     )
 

@@ -10,24 +10,20 @@ Every arm goes on where it was stopped; the tables in benchmarks/learn.md are ma
 from __future__ import annotations
 
 import json
-import subprocess
 import time
 from dataclasses import asdict, dataclass, replace
-from datetime import date
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 import tyro
 from rich.console import Console
-from rich.progress import track
 
 from pipelines import finetune, instructions, pretrain, stages
+from sketchgen.shapeworld import CLASSES
 from sketchlm.bundle import load_bundle
 from sketchlm.evaluate import collect, constants, evaluate, shuffled, summarise
 from sketchlm.loop import pin_threads, train
-from sketchlm.metrics import Figure
 from sketchlm.model import num_image_tokens, unwrap
 from sketchlm.processor import Processor, ProcessorConfig
 from sketchlm.shards import read_samples
@@ -74,8 +70,8 @@ def arms_of(options: Options) -> list[Arm]:
         return [chain(options, "sketch", first, second), chain(options, "no-stage-one", None, long)]
     arms = [chain(options, "sketch", first, second)]
     for how in ("lora", "frozen"):
-        changed = [replace(c, model=replace(c.model, connector=how)) for c in (first, second)]
-        arms.append(chain(options, f"connector-{how}", *changed))
+        one, two = (replace(c, model=replace(c.model, connector=how)) for c in (first, second))
+        arms.append(chain(options, f"connector-{how}", one, two))
     return arms
 
 
@@ -100,11 +96,11 @@ def train_arm(arm: Arm, console: Console) -> float:
     began = time.perf_counter()
     for config in arm.stages:
         if not (Path(config.out) / "bundle").is_dir():
-            train(config, stages.texts(), stages.CLASSES, console)
+            train(config, stages.texts(), CLASSES, console)
     return time.perf_counter() - began
 
 
-def judge(arm: Arm, options: Options, console: Console) -> dict[str, dict[str, Any]]:
+def judge(arm: Arm, options: Options) -> dict[str, dict[str, Any]]:
     """Figures of the arm, of the arm with sketches shuffled between questions, and of the best constant."""
     pin_threads(options.threads)
     bundle = load_bundle(f"{arm.stages[-1].out}/bundle")
@@ -133,11 +129,20 @@ def main() -> None:
         place = Path(options.out) / f"{arm.name}.json"
         if not options.judge_only:
             seconds = train_arm(arm, console)
-            record = {"arm": arm.name, "recipe": options.recipe, "seconds": seconds, "figures": judge(arm, options, console)}
+            figures = judge(arm, options)
+            record = {"arm": arm.name, "recipe": options.recipe, "seconds": seconds, "figures": figures}
             place.parent.mkdir(parents=True, exist_ok=True)
             place.write_text(json.dumps(record, indent=1))
         if place.is_file():
-            console.print(arm.name, {k: {n: f"{v['value']:.3f}" for n, v in f.items()} for k, f in json.loads(place.read_text())["figures"].items()})
+            print_figures(json.loads(place.read_text()), console)
+
+
+def print_figures(record: dict[str, Any], console: Console) -> None:
+    """One line for each figure: as trained, and the controls."""
+    for control, figures in record["figures"].items():
+        for name, figure in figures.items():
+            interval = f" ({figure['low']:.3f}-{figure['high']:.3f}, n = {figure['n']})" if "low" in figure else ""
+            console.print(f"{record['arm']:16} {control:12} {name:28} {figure['value']:.3f}{interval}")
 
 
 if __name__ == "__main__":

@@ -53,11 +53,15 @@ def shuffled(asked: Sequence[Asked], seed: int = 0) -> list[Asked]:
     order = list(range(len(asked)))
     random.Random(seed).shuffle(order)
     return [
-        replace(one, question=replace(one.question, pictures=(asked[other].question.pictures[0], *one.question.pictures[1:])))
-        if len(one.question.pictures) > 1
-        else one
+        replace(one, question=_with_sketch_of(one.question, asked[other].question))
         for one, other in zip(asked, order, strict=True)
     ]
+
+
+def _with_sketch_of(question: Question, other: Question) -> Question:
+    if len(question.pictures) == 1:  # text alone
+        return question
+    return replace(question, pictures=(other.pictures[0], *question.pictures[1:]))
 
 
 def score(asked: Asked, given: Answer, processor: Processor) -> dict[str, float]:
@@ -98,7 +102,8 @@ def evaluate(
         for places in by_pictures.values():
             for start in range(0, len(places), 64):
                 group = places[start : start + 64]
-                for place, given in zip(group, answer(model, processor, [questions[p].question for p in group]), strict=True):
+                answers = answer(model, processor, [questions[p].question for p in group])
+                for place, given in zip(group, answers, strict=True):
                     rows[place] = score(questions[place], given, processor)
                 seen(len(group))
         scores[task] = rows
@@ -137,8 +142,9 @@ def constants(asked: dict[str, list[Asked]], processor: Processor) -> dict[str, 
         found["SBIR balanced accuracy"] = 0.5
     if counts := [one.question.query.count for one in asked.get("count", []) if one.question.query.count > 0]:
         found["COUNT exact, class present"] = Counter(counts).most_common(1)[0][1] / len(counts)
+    frame = processor.config.prompt.frame
     boxes = [
-        to_frame(one.question.query.boxes[0], (one.sample.image.width, one.sample.image.height), processor.config.prompt.frame)
+        to_frame(one.question.query.boxes[0], (one.sample.image.width, one.sample.image.height), frame)
         for one in asked.get("bbox", [])
         if one.choices >= MIN_CHOICES
     ]

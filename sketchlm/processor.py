@@ -98,8 +98,6 @@ class ProcessorConfig:
     """Tokens of a row at most: the context that the model was trained with."""
     blind: bool = False
     """Show an empty sketch: the control that tells what the image alone gives away."""
-    shuffle_sketches: bool = False
-    """Show the sketch of another query of the sample (evaluation control)."""
 
 
 class Processor:
@@ -246,14 +244,12 @@ class Processor:
         if strip is None or strip.shape[1] != STRIP_SIDE or strip.shape[0] < STRIP_SIDE * (rows[-1] + 1):
             seen = "unreadable" if strip is None else f"{strip.shape[1]}x{strip.shape[0]} px"
             raise ValueError(f"{raw.url}, sample {raw.key}: its strip is {seen}, row {rows[-1]} is asked")
-        shown = dict(zip(rows, rows[1:] + rows[:1], strict=True)) if self.config.shuffle_sketches else {}
         found = {}
         for row in rows:
-            taken = shown.get(row, row)
-            grey = strip[STRIP_SIDE * taken : STRIP_SIDE * (taken + 1)]
+            grey = strip[STRIP_SIDE * row : STRIP_SIDE * (row + 1)]
             if self.config.blind:
                 grey = np.full_like(grey, 255)
-            category = raw.record.sketches[taken].category
+            category = raw.record.sketches[row].category
             label = -1 if self.config.blind else self.classes.get(category, -1)
             found[row] = Picture(resize(np.repeat(grey[..., None], 3, axis=2), self.side), None, label)
         return found

@@ -24,9 +24,11 @@ def tiny() -> TrainConfig:
         ),
         loader=LoaderConfig(shards="out/instructions/tiny", batch_size=32),
         processor=ProcessorConfig(prompt=PromptConfig(system="", short=False), tasks=("describe",), max_length=512),
-        loss=LossConfig(box_sigma=2.5, tower=0.5),
-        optimizer=OptimizerConfig(name="muon", lr=1e-3, muon_lr=0.02, beta2=0.95, warmup=0.05, final=0.1),
-        warm=WarmStartConfig(steps=400),
+        loss=LossConfig(box_sigma=2.5, tower=0.5, grounding=1.0),
+        optimizer=OptimizerConfig(
+            name="muon", lr=1e-3, tower_lr=1e-4, muon_lr=0.02, beta2=0.95, warmup=0.05, final=0.05
+        ),
+        warm=WarmStartConfig(steps=300, batch_size=32),
         steps=150,
         checkpoint_every=100,
         out="out/pretrain/tiny",

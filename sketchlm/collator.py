@@ -29,7 +29,8 @@ class Batch:
     input_ids, position_ids, segments [B, L]; targets [B, L]: the token to predict *at* a position
     (already shifted), IGNORE elsewhere; weights [B, L] float of each target; tasks [B, L] the number of
     its task (see TASKS), -1 elsewhere; patches [V, C + 1, G, G] and patch_index [V] for photos whose
-    masks are known; labels [U] class of a sketch, -1 elsewhere.
+    masks are known; labels [U] class of a sketch, -1 elsewhere; pairs [R, 4] for each row that shows a sketch of
+    known class and a photo of known masks: row, place of the photo's first token, place in `patches`, class.
     """
 
     pixel_values: Tensor
@@ -43,6 +44,7 @@ class Batch:
     patches: Tensor
     patch_index: Tensor
     labels: Tensor
+    pairs: Tensor
     num_queries: int
     num_tokens: int
     """Tokens that are not padding."""
@@ -121,9 +123,20 @@ class Collator:
             patches=torch.from_numpy(np.stack([patches for _, patches in known])) if known else torch.zeros(0),
             patch_index=torch.tensor([number for number, _ in known], dtype=torch.long),
             labels=torch.tensor([picture.label for picture in shown]),
+            pairs=self._pairs(items, {id(shown[number]): place for place, (number, _) in enumerate(known)}),
             num_queries=sum(len(item.branches) for item in items),
             num_tokens=sum(item.length for item in items),
         )
+
+    def _pairs(self, items: Sequence[Item], places: dict[int, int]) -> Tensor:
+        """places: of a photo's masks in `patches`, by identity of its picture."""
+        rows = []
+        for row, item in enumerate(items):
+            if len(item.pictures) == 2 and item.pictures[0].label >= 0 and id(item.pictures[1]) in places:
+                start = item.prefix.index(self.image_id)  # of the sketch
+                start = item.prefix.index(self.image_id, start + self.num_image_tokens)
+                rows.append((row, start, places[id(item.pictures[1])], item.pictures[0].label))
+        return torch.tensor(rows, dtype=torch.long).reshape(-1, 4)
 
     def _check(self, item: Item) -> None:
         """What silent training errors are made of (575 tokens of an image, labels masked away)."""

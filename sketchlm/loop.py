@@ -38,11 +38,11 @@ class Stopped(Exception):  # noqa: N818
 @dataclass(frozen=True)
 class Step:
     """Figures of one step, over all processes: mean loss of its answer tokens (weights of tasks applied), the
-    tower's own, norm of the gradient, share of the full rate, plain loss by task. asked_to_stop: by anyone."""
+    auxiliary ones, norm of the gradient, share of the full rate, plain loss by task. asked_to_stop: by anyone."""
 
     step: int
     loss: float
-    tower: float
+    auxiliary: float
     norm: float
     factor: float
     queries: int
@@ -182,7 +182,7 @@ class Course:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         sums[4] = asked
-        loss, tower, queries, tokens, stop, *by_task = accelerator.reduce(sums, "sum").tolist()
+        loss, auxiliary, queries, tokens, stop, *by_task = accelerator.reduce(sums, "sum").tolist()
         norm = float(whole(norm))
         if not math.isfinite(loss) or not math.isfinite(norm):
             raise FloatingPointError(
@@ -193,25 +193,25 @@ class Course:
                 + (f" or --optimizer.muon-lr (now {config.optimizer.muon_lr:g})" * (config.optimizer.name == "muon"))
             )
         seen = {task: by_task[2 * i] / by_task[2 * i + 1] for i, task in enumerate(TASKS) if by_task[2 * i + 1]}
-        return Step(step, loss, tower, norm, factor, int(queries), int(tokens), seen, stop > 0)
+        return Step(step, loss, auxiliary, norm, factor, int(queries), int(tokens), seen, stop > 0)
 
     def _backward(self, batch: Batch, weight: torch.Tensor, batches: int) -> torch.Tensor:
-        """One batch; returns its share of [loss, tower's loss, queries, tokens, 0, by task...] over all processes."""
+        """One batch; returns its share of [loss, auxiliary loss, queries, tokens, 0, by task...] over all processes."""
         accelerator, world = self._accelerator, self._accelerator.num_processes
         half = self._config.precision == "bf16"
         with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=half):
             if self._config.stage == "tower":
-                tower = self._objective(batch, tower_only=True)
-                loss = trained = tower / (batches * world)
-                by_task = tower.new_zeros(len(TASKS), 2)
+                auxiliary = self._objective(batch, tower_only=True)
+                loss = trained = auxiliary / (batches * world)
+                by_task = auxiliary.new_zeros(len(TASKS), 2)
             else:
                 found = self._objective(batch)
-                tower, by_task = found.tower, found.by_task
+                auxiliary, by_task = found.auxiliary, found.by_task
                 loss = found.total / weight
-                trained = loss + self._config.loss.tower * tower / (batches * world)
+                trained = loss + auxiliary / (batches * world)
         # the exchange takes the mean of all ranks, and the weight is of all ranks already
         accelerator.backward(trained * (world * self._times))
-        figures = [loss, tower / (batches * world), batch.num_queries, batch.num_tokens, 0.0]
+        figures = [loss, auxiliary / (batches * world), batch.num_queries, batch.num_tokens, 0.0]
         head = torch.stack([torch.as_tensor(value, device=weight.device).detach().double() for value in figures])
         return torch.cat([head, by_task.flatten().double()])
 

@@ -23,15 +23,19 @@ class LossConfig:
     each number is one token (`tiny`): at 1.2 a small model did not learn boxes in 6 minutes, at 2.5 it did."""
     tower: float = 0.0
     """Weight of the tower's own loss (what each patch and each sketch shows); 0 = none."""
+    grounding: float = 0.0
+    """Weight of a loss inside the language model, where it starts from nothing: which patches of the photo
+    show what the sketch shows (needs masks, and sketches of known classes); 0 = none. From yes and no alone
+    20,000 questions taught a small model nothing, with this 6,000 do (benchmarks/learn.md)."""
 
 
 class Loss(NamedTuple):
-    """total: weighted sum over answer tokens, to be divided by `weight`; tower: mean, unweighted;
-    by_task [T, 2]: plain sum of cross entropies and number of tokens of each task."""
+    """total: weighted sum over answer tokens, to be divided by `weight`; auxiliary: the tower's own loss and
+    grounding, by their weights; by_task [T, 2]: plain sum of cross entropies and number of tokens of each task."""
 
     total: Tensor
     weight: Tensor
-    tower: Tensor
+    auxiliary: Tensor
     by_task: Tensor
 
 
@@ -61,9 +65,37 @@ class TowerHead(nn.Module):
             loss = loss + (each * weight).sum()
         known = batch.labels >= 0
         if known.any():
-            logits = self.classify(features[known].mean(dim=1))
-            loss = loss + F.cross_entropy(logits.float(), batch.labels[known])
+            # each token of a sketch says what the whole shows, so that any of them can be matched with a patch
+            labels = batch.labels[known]
+            each = self.classify(features[known]).float().flatten(0, 1)
+            whole = self.classify(features[known].mean(dim=1)).float()
+            loss = loss + 0.5 * F.cross_entropy(whole, labels)
+            loss = loss + 0.5 * F.cross_entropy(each, labels.repeat_interleave(features.shape[1]))
         return loss
+
+
+class GroundingHead(nn.Module):
+    """Which patches of the photo show the class of the sketch, read from the middle of the language model."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.match = nn.Linear(width, 1)
+
+    def forward(self, middle: Tensor, batch: Batch) -> Tensor:
+        """middle: [B, L, D] hidden states; returns the mean loss, a scalar."""
+        rows, starts, photos, classes = batch.pairs.unbind(1)
+        if not len(rows):
+            return 0.0 * self.match(self.norm(middle[:1, :1])).sum()
+        shares = batch.patches[photos].flatten(2).to(middle.dtype)  # [R, C + 1, P]
+        wanted, nothing = shares[torch.arange(len(rows)), classes], shares[:, -1]
+        others = (1 - wanted - nothing).clamp(min=0)
+        places = starts[:, None] + torch.arange(shares.shape[2], device=middle.device)
+        logits = self.match(self.norm(middle[rows[:, None], places])).float()[..., 0]
+        found, missed = F.softplus(logits), F.softplus(-logits)
+        # other objects are what there is to confuse, so they have more say than the ground
+        parts = ((0.5, wanted, missed), (0.35, others, found), (0.15, nothing, found))
+        return sum((say * (w * x).sum() / w.sum().clamp(min=1e-6) for say, w, x in parts), start=logits.new_zeros(()))
 
 
 class Objective(nn.Module):
@@ -86,6 +118,9 @@ class Objective(nn.Module):
         self.tower_head: TowerHead | None = None
         if config.tower > 0:
             self.tower_head = TowerHead(unwrap(model).config.vision_config.hidden_size, classes)
+        self.grounding_head: GroundingHead | None = None
+        if config.grounding > 0:
+            self.grounding_head = GroundingHead(unwrap(model).config.text_config.hidden_size)
         for parameter in unread(unwrap(model)):
             parameter.requires_grad_(False)  # no loss reaches it, and DDP would wait for its gradient
 
@@ -94,7 +129,7 @@ class Objective(nn.Module):
         if tower_only:
             assert self.tower_head is not None, "loss.tower is 0"
             return self.tower_head(tower_features(unwrap(self.model), batch.pixel_values), batch)
-        hidden, features = encode(self.model, batch)
+        hidden, features, middle = states(self.model, batch, self.grounding_head is not None)
         trained = batch.targets != IGNORE
         targets, weights, tasks = batch.targets[trained], batch.weights[trained], batch.tasks[trained]
         # the head only where it is needed: of 1,200 tokens of a LLaVA row some 30 are answers
@@ -103,10 +138,12 @@ class Objective(nn.Module):
         losses = self._smoothed(logits, targets, plain)
         by_task = torch.zeros(len(TASKS), 2, device=plain.device)
         by_task.index_add_(0, tasks, torch.stack([plain.detach(), torch.ones_like(plain)], dim=1))
-        tower = losses.new_zeros(())
+        auxiliary = losses.new_zeros(())
         if self.tower_head is not None:
-            tower = self.tower_head(features, batch)
-        return Loss((losses * weights).sum(), weights.sum(), tower, by_task)
+            auxiliary = auxiliary + self.config.tower * self.tower_head(features, batch)
+        if self.grounding_head is not None:
+            auxiliary = auxiliary + self.config.grounding * self.grounding_head(middle, batch)
+        return Loss((losses * weights).sum(), weights.sum(), auxiliary, by_task)
 
     def _smoothed(self, logits: Tensor, targets: Tensor, plain: Tensor) -> Tensor:
         """Cross entropy against a bell over neighbouring numbers, where the target is a number."""
@@ -123,7 +160,14 @@ class Objective(nn.Module):
 
 
 def encode(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
-    """Hidden states [B, L, D] of a packed batch, and the tower's features [U, P, D_tower].
+    """Hidden states [B, L, D] of a packed batch, and the tower's features [U, P, D_tower]."""
+    hidden, features, _ = states(model, batch)
+    return hidden, features
+
+
+def states(model: Any, batch: Batch, middle: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    """Last hidden states [B, L, D] of a packed batch, the tower's features [U, P, D_tower], and the hidden states
+    half way up (`middle`, else the last again).
 
     Each picture goes through the tower once, however many rows show it.
     """
@@ -138,8 +182,10 @@ def encode(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
         attention_mask=attention_mask(batch.segments, embedded.dtype),
         position_ids=batch.position_ids,
         use_cache=False,
+        output_hidden_states=middle,
     )
-    return outputs.last_hidden_state, features
+    last = outputs.last_hidden_state
+    return last, features, outputs.hidden_states[len(outputs.hidden_states) // 2] if middle else last
 
 
 def tower_features(llava: Any, pixel_values: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ class OptimizerConfig:
     connector_lr: float = -1.0
     tower_lr: float = -1.0
     muon_lr: float = 0.02
-    """Of the matrices that Muon takes."""
+    """Of the matrices that Muon takes; in connector and tower by as much lower as their own rate is."""
     weight_decay: float = 0.0
     beta2: float = 0.999
     warmup: float = 0.03
@@ -63,7 +63,8 @@ def groups_of(objective: nn.Module, config: OptimizerConfig) -> list[Group]:
         part = "tower" if "tower_head" in name else part_of(name)
         matrix = parameter.ndim == 2 and ".layers." in name and name.endswith(".weight") and "lora_" not in name
         if config.name == "muon" and matrix:
-            key = (part, "muon", config.muon_lr, config.weight_decay)
+            scale = rates[part] / config.lr if config.lr else 1.0
+            key = (part, "muon", config.muon_lr * scale, config.weight_decay)
         else:
             decay = config.weight_decay if parameter.ndim > 1 and "embed" not in name else 0.0
             key = (part, "adamw", rates[part], decay)

@@ -143,7 +143,7 @@ class TrainingDisplay:
         rates = {"queries_s": (q1 - q0) / elapsed, "tokens_s": (n1 - n0) / elapsed}
         if self._peak:
             rates["mfu"] = self._flops_per_token * rates["tokens_s"] / self._peak
-        figures = {"loss": step.loss, "tower": step.tower, "norm": step.norm, "rate": step.factor}
+        figures = {"loss": step.loss, "auxiliary": step.auxiliary, "norm": step.norm, "rate": step.factor}
         figures |= {f"loss_{task}": value for task, value in step.by_task.items()}
         self._record(step, figures, rates)
         self._smooth = step.loss if self._smooth is None else 0.95 * self._smooth + 0.05 * step.loss

@@ -119,13 +119,14 @@ def build_parts(config: TrainConfig, texts: Sequence[str], classes: Sequence[str
     if objective.tower_head is not None and head:
         objective.tower_head.load_state_dict(head)
     vision = unwrap(model).config.vision_config
+    shows = config.loss.tower > 0 or config.loss.grounding > 0  # these learn from what a patch shows
     processor = Processor(
         tokenizer,
         vision.image_size,
         num_image_tokens(model),
         config.processor,
-        classes if config.loss.tower > 0 else (),
-        math.isqrt(num_image_tokens(model)) if config.loss.tower > 0 else 0,
+        classes if shows else (),
+        math.isqrt(num_image_tokens(model)) if shows else 0,
     )
     collator = Collator(
         tokenizer.pad_token_id, num_image_tokens(model), unwrap(model).config.image_token_id, config.task_weights

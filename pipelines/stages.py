@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,11 +18,12 @@ from sketchgen.shapeworld import CLASSES
 from sketchgen.tasks import vocabulary
 from sketchlm.bundle import is_bundle
 from sketchlm.loop import Stopped, train
-from sketchlm.parallel import join, leave
+from sketchlm.parallel import leave
 from sketchlm.prompt import words
 from sketchlm.training import TrainConfig, warm_start
 
 Recipe = Callable[[], TrainConfig]
+POLL_SECONDS = 2.0
 
 
 def command(recipes: dict[str, Recipe], prog: str, description: str, before: dict[str, Recipe] | None = None) -> None:
@@ -73,8 +75,7 @@ def run(config: TrainConfig, console: Console) -> Path:
     set_seed(config.seed)
     made = [name for name, recipe in instructions.RECIPES.items() if recipe().out == config.loader.shards]
     if made and not config.dry_run:
-        with join(config).main_process_first():
-            instructions.ensure(made[0], console)
+        make_shards(made[0], console)
     if config.warm.steps and config.model.base == "tiny":
         before = warm_start(config)
         bundle = Path(before.out) / "bundle"
@@ -86,6 +87,17 @@ def run(config: TrainConfig, console: Console) -> Path:
     if not config.dry_run:
         console.print(f"bundle: [bold]{bundle}[/]")
     return bundle
+
+
+def make_shards(recipe: str, console: Console) -> None:
+    """Shards of the embedded default, where they are missing: the first process of a launch makes them, the
+    others wait until they are there.
+    """
+    if not int(os.environ.get("RANK", 0)):
+        instructions.ensure(recipe, console)
+        return
+    while not instructions.is_complete(instructions.RECIPES[recipe]()):
+        time.sleep(POLL_SECONDS)
 
 
 def texts() -> list[str]:

@@ -11,7 +11,6 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from datetime import timedelta
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -26,9 +25,6 @@ from sketchlm.model import unwrap
 if TYPE_CHECKING:
     from sketchlm.training import TrainConfig
 
-PATIENCE = timedelta(hours=12)
-"""How long processes wait for the first one, which may make shards before the run."""
-
 
 def build_accelerator(config: TrainConfig) -> Any:
     """Accelerate, as launched.
@@ -36,11 +32,13 @@ def build_accelerator(config: TrainConfig) -> Any:
     Raises ValueError for a device, sharding or tracker that cannot be used.
     """
     from accelerate import Accelerator
+    from accelerate.state import PartialState
     from accelerate.utils import DistributedDataParallelKwargs
 
     check_parallel(config)
     check_trackers(config.trackers)
-    if join(config).num_processes < 2 and config.sharding == "fsdp":
+    os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))  # else Accelerate sets it, and warns
+    if PartialState(cpu=_on_cpu(config)).num_processes < 2 and config.sharding == "fsdp":
         raise ValueError(
             "sharding fsdp needs several processes, this is one: start with `accelerate launch --num-processes 2`, or "
             "take --sharding none"
@@ -54,14 +52,6 @@ def build_accelerator(config: TrainConfig) -> Any:
         deepspeed_plugin=_zero(config) if config.sharding == "zero2" else None,
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)],
     )
-
-
-def join(config: TrainConfig) -> Any:
-    """Meet the other processes of this launch, if there are any; returns Accelerate's state of them."""
-    from accelerate.state import PartialState
-
-    os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))  # else Accelerate sets it, and warns
-    return PartialState(cpu=_on_cpu(config), timeout=PATIENCE)
 
 
 def leave() -> None:

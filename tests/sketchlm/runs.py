@@ -6,11 +6,12 @@ import io
 import json
 import multiprocessing
 import os
+import random
 import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -66,7 +67,8 @@ def _sample(number: int) -> dict[str, bytes]:
                         "mask": _mask(x, y, side), "status": "written"})  # fmt: skip
         sketches.append({"row": row, "sketch_id": f"tests/{number}/{row}", "category": CLASSES[kind],
                          "source": "tests", "style": "ink", "object_id": str(row), "generator": ""})  # fmt: skip
-        asked = [("describe", f"A {CLASSES[kind]} here."), ("bbox", ""), ("count", ""), ("sbir", ""),
+        told = f"A {CLASSES[kind]} here." + " A cup here." * (number % 5)  # answers of many lengths
+        asked = [("describe", told), ("bbox", ""), ("count", ""), ("sbir", ""),
                  ("vqa", ("blue", "green", "red")[color])]  # fmt: skip
         for task, answer in asked:
             question = f"What is the color of the {CLASSES[kind]}?" if task == "vqa" else ""
@@ -187,17 +189,37 @@ def _called(function: Callable[..., None], args: tuple[Any, ...], environment: d
     function(*args)
 
 
-def launch(function: Callable[..., None], *args: Any, processes: int = 2, timeout: float = 120.0) -> list[int]:
+def launch(function: Callable[..., None], *args: Any, processes: int = 2) -> list[int]:
     """Call it in `processes` processes that can meet, as torchrun would; returns their exit codes."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(processes)}
+    with launched(function, *args, processes=processes) as started:
+        pass
+    return [process.exitcode if process.exitcode is not None else -1 for process in started]
+
+
+@contextmanager
+def launched(
+    function: Callable[..., None], *args: Any, processes: int = 2, timeout: float = 120.0
+) -> Iterator[list[BaseProcess]]:
+    """The same, with something to do while they run; they have ended behind it."""
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(processes)}
     shared |= {"LOCAL_WORLD_SIZE": str(processes), "OMP_NUM_THREADS": "1"}
     started = [spawn(function, *args, **shared, RANK=str(n), LOCAL_RANK=str(n)) for n in range(processes)]
     end = time.monotonic() + timeout
-    for process in started:
-        process.join(max(0.0, end - time.monotonic()))
-        if process.is_alive():
-            process.kill()
-    return [process.exitcode if process.exitcode is not None else -1 for process in started]
+    try:
+        yield started
+        for process in started:
+            process.join(max(0.0, end - time.monotonic()))
+    finally:
+        for process in started:
+            if process.is_alive():
+                process.kill()
+            process.join()
+
+
+def _free_port() -> int:
+    """Below those that the system hands out by itself: one of them may be taken before it is used."""
+    for port in random.SystemRandom().sample(range(20_000, 32_000), 100):
+        with socket.socket() as tried, suppress(OSError):
+            tried.bind(("127.0.0.1", port))
+            return port
+    raise OSError("no free port from 20000 to 32000")

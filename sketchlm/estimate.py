@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from sketchlm.bundle import is_bundle, read_info
-from sketchlm.loss import LossConfig, Objective
+from sketchlm.loss import Objective
 from sketchlm.model import HUB_ID, adapt, num_image_tokens, tiny_llava_config, unwrap
 from sketchlm.tokenizer import build_tokenizer, first_line
 
@@ -274,7 +274,7 @@ def planned_objective(config: TrainConfig, texts: Sequence[str], classes: Sequen
         base, classes = info.base or base, info.classes
     with torch.device("meta"):
         model: Any = LlavaForConditionalGeneration(planned_config(base, config, texts))
-        return Objective(adapt(model, config.model), LossConfig(tower=config.loss.tower), (), len(classes))
+        return Objective(adapt(model, config.model), replace(config.loss, box_sigma=0.0), (), len(classes))
 
 
 def planned_config(base: str, config: TrainConfig, texts: Sequence[str]) -> LlavaConfig:

@@ -83,7 +83,7 @@ def test_two_processes_take_the_steps_of_one(shards: Path, tmp_path: Path, kind:
     config = KINDS[kind](small(shards, tmp_path / "out"))
     assert launch(run_apart, config) == [0, 0]
     expected = alone(config)
-    for name in ("loss", "tower", "norm"):
+    for name in ("loss", "auxiliary", "norm"):
         found = losses(config.out, name)
         assert found == pytest.approx(
             [getattr(step, name) for step in expected], rel=2e-6 if config.sharding == "fsdp" else 0

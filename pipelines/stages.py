@@ -14,6 +14,7 @@ from rich.console import Console
 
 from pipelines import instructions
 from pipelines.exits import clean_exit
+from sketchgen.instructions import is_complete
 from sketchgen.shapeworld import CLASSES
 from sketchgen.tasks import vocabulary
 from sketchlm.bundle import is_bundle
@@ -96,7 +97,7 @@ def make_shards(recipe: str, console: Console) -> None:
     if not int(os.environ.get("RANK", 0)):
         instructions.ensure(recipe, console)
         return
-    while not instructions.is_complete(instructions.RECIPES[recipe]()):
+    while not is_complete(instructions.RECIPES[recipe]()):
         time.sleep(POLL_SECONDS)
 
 

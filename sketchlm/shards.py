@@ -14,10 +14,11 @@ import re
 import struct
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BufferedReader
 from pathlib import Path
-from tarfile import BLOCKSIZE, HeaderError, TarInfo
+from tarfile import BLOCKSIZE
 
 from fsspec.core import url_to_fs
 
@@ -144,13 +145,15 @@ def check_bytes(path: Path, shard: Shard) -> None:
         )
 
 
-def open_tar(path: Path, shard: Shard) -> BufferedReader:
-    """Open a tar of the right size; raises ShardError."""
+@contextmanager
+def open_tar(path: Path, shard: Shard) -> Iterator[BufferedReader]:
+    """Open a tar of the right size; raises ShardError, also when the block cannot read on."""
     try:
         size = path.stat().st_size
         if size != shard.record.tar_bytes:
             raise broken(shard.url, f"has {size} bytes, {shard.record.tar_bytes} when it was made")
-        return path.open("rb")
+        with path.open("rb") as file:
+            yield file
     except OSError as error:
         raise broken(shard.url, f"cannot be read ({error})") from None
 
@@ -185,22 +188,35 @@ def _members(path: Path, shard: Shard) -> Iterator[tuple[str, tuple[int, int]]]:
     """Name and (offset, size) of each file of a tar. Strict where `tarfile` ends quietly at damage."""
     with open_tar(path, shard) as file:
         offset = 0
-        while True:
-            file.seek(offset)
-            block = file.read(BLOCKSIZE)
-            if block == END:
-                return
+        while (block := os.pread(file.fileno(), BLOCKSIZE, offset)) != END:
             try:
-                head = TarInfo.frombuf(block, "utf-8", "replace")
-            except HeaderError as error:
+                name, size = _header(block)
+            except ValueError as error:
                 raise broken(shard.url, f"is no sound tar at byte {offset} ({error})") from None
-            if not head.isreg():
-                raise broken(shard.url, f"holds {head.name!r}, which is no plain file (type {head.type!r})")
-            end = offset + BLOCKSIZE + head.size
+            end = offset + BLOCKSIZE + size
             if not offset + BLOCKSIZE <= end <= shard.record.tar_bytes:
-                raise broken(shard.url, f"ends within {head.name!r}")
-            yield head.name, (offset + BLOCKSIZE, head.size)
+                raise broken(shard.url, f"ends within {name!r}")
+            yield name, (offset + BLOCKSIZE, size)
             offset = -(-end // BLOCKSIZE) * BLOCKSIZE
+
+
+def _header(block: bytes) -> tuple[str, int]:
+    """Name and size of the plain file whose ustar header this is; ValueError if it is anything else.
+
+    A third of the time of `tarfile.TarInfo.frombuf`, which was half of what a shard's index costs.
+    """
+    if len(block) != BLOCKSIZE:
+        raise ValueError(f"the header has {len(block)} bytes")
+    if _octal(block[148:156]) != sum(block[:148]) + sum(b" " * 8) + sum(block[156:]):
+        raise ValueError("the header's checksum is wrong")
+    name, prefix = (field.partition(b"\0")[0].decode(errors="replace") for field in (block[:100], block[345:500]))
+    if block[156:157] not in (b"0", b"\0"):
+        raise ValueError(f"{name!r} is no plain file (type {block[156:157]!r})")
+    return f"{prefix}/{name}" if prefix else name, _octal(block[124:136])
+
+
+def _octal(field: bytes) -> int:
+    return int(field.partition(b"\0")[0].strip(), 8)
 
 
 def read_sample(path: Path, url: str, entry: Entry) -> RawSample:

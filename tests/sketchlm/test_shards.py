@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import tarfile
 from collections.abc import Callable
@@ -159,7 +160,7 @@ TARS: dict[str, tuple[bytes, str]] = {
     "cut in a file": (tar_of({"a": sample_of("a"), "b": sample_of("b")})[:1500], r"ends within 'a\.jpg'"),
     "no tar": (b"?" * 2048, "no sound tar at byte 0"),
     "empty": (b"", "no sound tar at byte 0"),
-    "a link": (member("a.jpg", tarfile.SYMTYPE) + END, r"'a\.jpg', which is no plain file"),
+    "a link": (member("a.jpg", tarfile.SYMTYPE) + END, r"'a\.jpg' is no plain file"),
 }
 
 
@@ -170,6 +171,24 @@ def test_a_broken_tar_is_named(tmp_path: Path, name: str) -> None:
     shard = shard_of(path, tar, 2)
     with pytest.raises(ShardError, match=rf"000000\.tar: .*{message}.*broken='skip'"):
         index_tar(path, shard)
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_headers_read_as_tarfile_reads_them(tmp_path: Path, form: int) -> None:
+    path = tmp_path / "000000.tar"
+    names = ["a.jpg", "a.json", "ü/b.jpg", "c" * 96 + ".jpg", "d" * 70 + "/" + "e" * 70 + ".jpg"]
+    if form != tarfile.USTAR_FORMAT:
+        names.pop()  # only ustar splits long names; the others give them entries of their own
+    with tarfile.open(path, "w", format=form) as tar:
+        for size, name in enumerate(names[:2] if form == tarfile.PAX_FORMAT else names):
+            info = tarfile.TarInfo(name)
+            info.size, info.mtime = 500 * size, 1_700_000_000
+            tar.addfile(info, io.BytesIO(bytes(info.size)))
+    with tarfile.open(path) as tar:
+        theirs = {member.name: (member.offset_data, member.size) for member in tar}
+    shard = shard_of(path, path.read_bytes(), len({name.partition(".")[0] for name in theirs}))
+    ours = {f"{entry.key}.{name}": span for entry in index_tar(path, shard) for name, span in entry.spans.items()}
+    assert ours == theirs
 
 
 def test_files_of_no_sample_are_passed_over(tmp_path: Path) -> None:

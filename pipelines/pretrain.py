@@ -42,8 +42,8 @@ def learn() -> TrainConfig:
         base,
         recipe="learn",
         loader=replace(base.loader, shards="out/instructions/learn"),
-        warm=replace(base.warm, steps=1500),
-        steps=500,
+        warm=replace(base.warm, steps=1200),
+        steps=300,
         out="out/pretrain/learn",
     )
 

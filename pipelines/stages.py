@@ -74,9 +74,7 @@ def run(config: TrainConfig, console: Console) -> Path:
     from accelerate.utils import set_seed
 
     set_seed(config.seed)
-    made = [name for name, recipe in instructions.RECIPES.items() if recipe().out == config.loader.shards]
-    if made and not config.dry_run:
-        make_shards(made[0], console)
+    make_missing(config, console)
     if config.warm.steps and config.model.base == "tiny":
         before = warm_start(config)
         bundle = Path(before.out) / "bundle"
@@ -90,14 +88,17 @@ def run(config: TrainConfig, console: Console) -> Path:
     return bundle
 
 
-def make_shards(recipe: str, console: Console) -> None:
+def make_missing(config: TrainConfig, console: Console) -> None:
     """Shards of the embedded default, where they are missing: the first process of a launch makes them, the
     others wait until they are there.
     """
-    if not int(os.environ.get("RANK", 0)):
-        instructions.ensure(recipe, console)
+    folder = Path(config.loader.shards).absolute()
+    made = [name for name, recipe in instructions.RECIPES.items() if Path(recipe().out).absolute() == folder]
+    if not made or config.dry_run:
         return
-    while not is_complete(instructions.RECIPES[recipe]()):
+    if not int(os.environ.get("RANK", 0)):
+        instructions.ensure(made[0], console)
+    while not is_complete(instructions.RECIPES[made[0]]()):
         time.sleep(POLL_SECONDS)
 
 

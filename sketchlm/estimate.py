@@ -27,7 +27,7 @@ PEAK = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "A10G": 
 """Dense bf16 operations a second, from the makers' data sheets, by a part of the device's name."""
 PUBLISHED_SHARE = 0.41
 """Of the peak: LoRA of an 8B model on one H100, as published (402 of 989 TFLOP/s)."""
-CPU_SHARE = 0.35
+CPU_SHARE = 0.3
 """Of what a matrix product reaches: measured with `tiny` on one core, see benchmarks/loop.md."""
 PROMPT_TOKENS = 45
 """Of the system's words and the turns around the images."""

@@ -1,6 +1,6 @@
 """Several processes: how the model is spread over them, and what they tell each other.
 
-Accelerate knows how this process was launched (alone, `accelerate launch`, torchrun, Ray Train), and does DDP
+Accelerate knows how this process was launched (alone, torchrun, `accelerate launch`, Ray Train), and does DDP
 and DeepSpeed. FSDP is torch's own `fully_shard`: Accelerate takes none on CPUs, where the tests run, and so
 the same lines run there and on GPUs.
 """
@@ -40,7 +40,7 @@ def build_accelerator(config: TrainConfig) -> Any:
     os.environ.setdefault("OMP_NUM_THREADS", str(torch.get_num_threads()))  # else Accelerate sets it, and warns
     if PartialState(cpu=_on_cpu(config)).num_processes < 2 and config.sharding == "fsdp":
         raise ValueError(
-            "sharding fsdp needs several processes, this is one: start with `accelerate launch --num-processes 2`, or "
+            "sharding fsdp needs several processes, this is one: start with `torchrun --nproc-per-node 2 -m ...`, or "
             "take --sharding none"
         )
     return Accelerator(

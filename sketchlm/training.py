@@ -157,9 +157,9 @@ def build_loader(config: TrainConfig, parts: Parts, rank: int = 0, world: int = 
 
 FREE = (
     *("out", "dry_run", "checkpoint_every", "keep", "log_every", "trackers", "device", "threads", "processes"),
-    *("loader.workers", "loader.prefetch", "loader.verify", "loader.cache", "model.checkpointing"),
+    *("loader.shards", "loader.workers", "loader.prefetch", "loader.verify", "loader.cache", "model.checkpointing"),
 )
-"""Fields that a resumed run may change."""
+"""Fields that a resumed run may change. Shards may move: the loader compares what is in them."""
 
 
 def settings_of(config: TrainConfig) -> dict[str, Any]:

@@ -26,7 +26,8 @@ import tyro
 from rich.console import Console
 
 from pipelines import instructions, pretrain
-from pipelines.stages import CLASSES, texts
+from pipelines.stages import texts
+from sketchgen.shapeworld import CLASSES
 from sketchlm import estimate
 from sketchlm.checkpoint import save
 from sketchlm.collator import Batch

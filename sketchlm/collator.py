@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from sketchlm.processor import Item, Picture
+if TYPE_CHECKING:
+    from sketchlm.processor import Item, Picture
 
 IGNORE = -100
 PADDING = -1

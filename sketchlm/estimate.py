@@ -13,7 +13,6 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from sketchlm.bundle import is_bundle, read_info
 from sketchlm.loss import Objective
 from sketchlm.model import HUB_ID, adapt, num_image_tokens, tiny_llava_config, unwrap
 from sketchlm.tokenizer import build_tokenizer, first_line
@@ -151,11 +150,11 @@ def memory_of(config: TrainConfig, objective: Objective, rows: int, row: Row, wo
 
 def _layer_bytes(wide: int, inner: int, half: int, lora: bool) -> float:
     """What a layer keeps of a token for the backward pass: norms in full precision, queries, keys, values and what
-    attention gives, the MLP's vectors; LoRA keeps the input of each of its seven places in full precision instead
-    of the inputs of weights.
+    attention gives, the MLP's vectors, and the inputs of what is trained (LoRA: of its seven places, which share
+    some).
     """
     if lora:
-        return wide * (8 + 4 * half) + inner * 3 * half + 4 * (6 * wide + inner)
+        return wide * (8 + 6 * half) + inner * 4 * half
     return wide * (16 + 6 * half) + inner * 4 * half
 
 
@@ -267,6 +266,8 @@ def planned_objective(config: TrainConfig, texts: Sequence[str], classes: Sequen
     Raises ValueError for a base that is neither here nor known nor to be fetched.
     """
     from transformers import LlavaForConditionalGeneration
+
+    from sketchlm.bundle import is_bundle, read_info
 
     base, bundle = config.model.base, is_bundle(config.model.base)
     if bundle:

@@ -13,6 +13,7 @@ import torch
 
 from sketchlm import estimate
 from sketchlm.estimate import Row, known_config, memory_of, planned_objective, step_flops, tower_cost
+from sketchlm.loop import spare_casts
 from sketchlm.loss import LossConfig, Objective
 from sketchlm.model import ModelConfig, TinyConfig
 from sketchlm.processor import ProcessorConfig
@@ -91,8 +92,8 @@ def test_operations_follow_the_published_convention() -> None:
 
 
 @pytest.mark.parametrize(("lora", "precision"), [(True, "no"), (True, "bf16"), (False, "no"), (False, "bf16")])
-def test_activations_are_estimated_within_a_half(tmp_path: Path, lora: bool, precision: str) -> None:
-    """Against the bytes that autograd keeps for the backward pass (measured: 0.87 to 1.44 of them)."""
+def test_activations_are_estimated_within_a_fifth(tmp_path: Path, lora: bool, precision: str) -> None:
+    """Against the bytes that autograd keeps for the backward pass (measured: 0.87 to 1.06 of them)."""
     sizes = TinyConfig(side=32, patch=16, tower_width=64, tower_layers=2, tower_heads=2, width=128, layers=4, heads=4)
     config = small(write_training_shards(tmp_path, (4,)), tmp_path, precision=precision)
     config = replace(config, model=replace(config.model, tiny=sizes), loss=LossConfig())
@@ -109,10 +110,12 @@ def test_activations_are_estimated_within_a_half(tmp_path: Path, lora: bool, pre
 
     hooks = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
     with hooks, torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        if precision == "bf16":
+            spare_casts(parts.objective)
         parts.objective.train()(batch)
     rows, tokens = batch.input_ids.shape
     expected = memory_of(config, parts.objective, rows, Row(tokens, batch.num_queries // rows), 1).activations
-    assert 0.67 < expected / sum(storage.nbytes() for storage in kept.values()) < 1.5
+    assert 0.8 < expected / sum(storage.nbytes() for storage in kept.values()) < 1.2
 
 
 def test_sharing_and_checkpointing_save_memory() -> None:

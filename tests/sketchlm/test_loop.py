@@ -170,6 +170,15 @@ def test_bfloat16_holds_the_base_and_trains_in_full_precision(shards: Path, tmp_
         assert torch.equal(kept[0], tensor), name  # not rounded on its way through the bundle
 
 
+def test_lora_takes_its_inputs_as_they_come(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = with_lora(small(shards, tmp_path / "spared", precision="bf16", steps=3))
+    run(config)
+    monkeypatch.setattr("sketchlm.loop.spare_casts", lambda _: None)
+    cast = replace(config, out=str(tmp_path / "cast"))
+    run(cast)
+    assert losses(cast.out) == losses(config.out)
+
+
 @pytest.mark.parametrize("where", ["loss", "gradient"])
 def test_a_loss_that_is_no_number_ends_the_run_and_saves_nothing(
     shards: Path, tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch

@@ -21,6 +21,7 @@ from sketchlm.bundle import save_bundle
 from sketchlm.collator import TASKS, Batch
 from sketchlm.estimate import estimate, planned_objective
 from sketchlm.loader import Loader
+from sketchlm.model import unwrap
 from sketchlm.optimizer import build_optimizers, groups_of, set_rates
 from sketchlm.parallel import accumulating, build_accelerator, check_parallel, of_all, of_first, shard, spread, whole
 from sketchlm.progress import TrainingDisplay, print_plan
@@ -67,6 +68,8 @@ def train(config: TrainConfig, texts: Sequence[str], classes: Sequence[str], con
     accelerator = build_accelerator(config)
     pin_threads(config.threads)
     parts = build_parts(config, texts, classes)
+    if config.compile:
+        compile_layers(parts.objective)
     if config.sharding == "fsdp":
         shard(parts.objective, accelerator)
     groups = groups_of(parts.objective, config.optimizer)
@@ -257,6 +260,12 @@ def spare_casts(objective: Any) -> None:
     for module in objective.modules():
         if hasattr(module, "cast_input_dtype_enabled"):
             module.cast_input_dtype_enabled = False
+
+
+def compile_layers(objective: Any) -> None:
+    """Compile each layer of the language model, in place: names stay, and all of them share one program."""
+    for layer in unwrap(objective.model).model.language_model.layers:
+        layer.compile(dynamic=True)
 
 
 @contextmanager

@@ -179,6 +179,21 @@ def test_lora_takes_its_inputs_as_they_come(shards: Path, tmp_path: Path, monkey
     assert losses(cast.out) == losses(config.out)
 
 
+@pytest.mark.slow
+def test_compiled_layers_train_the_same(shards: Path, tmp_path: Path) -> None:
+    """Equal to the bit where it was measured; a compiler may add up in another order."""
+    config = with_lora(small(shards, tmp_path / "plain", steps=4, checkpoint_every=2))
+    run(config)
+    compiled = replace(config, out=str(tmp_path / "compiled"), compile=True)
+    run(compiled)
+    assert losses(compiled.out) == pytest.approx(losses(config.out), rel=1e-5)
+    names = [
+        checkpoint.load_file(tmp_path / out / "step-000004" / "weights.safetensors").keys()
+        for out in ("plain", "compiled")
+    ]
+    assert set(names[0]) == set(names[1])
+
+
 @pytest.mark.parametrize("where", ["loss", "gradient"])
 def test_a_loss_that_is_no_number_ends_the_run_and_saves_nothing(
     shards: Path, tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch

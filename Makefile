@@ -8,7 +8,7 @@ READY_WEIGHTS := $(VENV)/.ready-weights
 export SAM2_BUILD_CUDA := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup sketches instructions pretrain finetune bench-loader bench-learn train-segmenter train-sketcher test test-fast check format bench-sketches lock
+.PHONY: help demo setup sketches instructions pretrain finetune bench-loader bench-loop bench-learn train-segmenter train-sketcher test test-fast check format bench-sketches lock
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -80,6 +80,9 @@ bench-sketches: $(READY)  ## measure the sketch pipeline, write benchmarks/sketc
 
 bench-loader: $(READY)  ## measure the loader of sketchlm, write benchmarks/loader.md
 	@$(PY) -m benchmarks.loader $(ARGS)
+
+bench-loop: $(READY)  ## measure the training loop against a bare one, write benchmarks/loop.md
+	@$(PY) -m benchmarks.loop $(ARGS)
 
 bench-learn: $(READY)  ## train and judge the model, its blind twin and ablations, write benchmarks/learn.md (hours)
 	@$(PY) -m benchmarks.learn $(ARGS)

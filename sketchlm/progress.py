@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 LINE_SECONDS = 15.0
 """Without a terminal (a log file, CI) a line this often replaces the live bar."""
+NARROW = 110
+"""Columns of a terminal below which the bar and some figures are left out."""
 RATE_STEPS = 50
 """Steps over which rates are means."""
 LOG = "log.jsonl"
@@ -86,11 +88,12 @@ class TrainingDisplay:
         self._peak = peak_flops(accelerator.device) * accelerator.num_processes
         self._flops_per_token = step_flops(objective)
         self._began = self._last_line = time.monotonic()
+        self._narrow = console.width < NARROW
         self._bar = Progress(
             TextColumn("[bold]{task.description}"),
-            BarColumn(),
+            *([] if self._narrow else [BarColumn()]),
             MofNCompleteColumn(),
-            TextColumn("steps · {task.fields[figures]} · left"),
+            TextColumn("{task.fields[figures]} · left"),
             TimeRemainingColumn(),
             console=console,
             disable=not (console.is_terminal and self._main),
@@ -162,15 +165,20 @@ class TrainingDisplay:
             ) from None
 
     def _show(self, step: Step, rates: dict[str, float], elapsed: float) -> None:
-        shown = f"loss {self._smooth:.3f} · {rates['queries_s']:.1f} queries/s · {rates['tokens_s']:,.0f} tokens/s"
-        if "mfu" in rates:
-            shown += f" · MFU {rates['mfu']:.0%}"
-        self._bar.update(self._task, completed=step.step + 1, figures=shown)
+        shown = [
+            f"loss {self._smooth:.3f}",
+            f"{rates['queries_s']:.1f} queries/s",
+            f"{rates['tokens_s']:,.0f} tokens/s",
+        ]
+        shown += [f"MFU {rates['mfu']:.0%}"] if "mfu" in rates else []
+        fits = [shown[0], shown[-1]] if self._narrow else ["steps", *shown]
+        self._bar.update(self._task, completed=step.step + 1, figures=" · ".join(fits))
         if not self._console.is_terminal and time.monotonic() - self._last_line > LINE_SECONDS:
             self._last_line = time.monotonic()
             left = (self._config.steps - step.step - 1) * elapsed / (len(self._recent) - 1)
             self._console.print(
-                f"{self._config.stage} {step.step + 1} of {self._config.steps} steps · {shown} · {left:.0f} s left",
+                f"{self._config.stage} {step.step + 1} of {self._config.steps} steps · {' · '.join(shown)} · "
+                f"{_duration(left)} left",
                 soft_wrap=True,
             )
 

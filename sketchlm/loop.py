@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import math
 import os
 import signal
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,31 @@ def train(config: TrainConfig, texts: Sequence[str], classes: Sequence[str], con
         return bundle
     accelerator = build_accelerator(config)
     pin_threads(config.threads)
+    parts, course = assemble(config, texts, classes, accelerator, console)
+    if accelerator.is_main_process:
+        folder.mkdir(parents=True, exist_ok=True)
+    with claimed(folder) if accelerator.is_main_process else nullcontext():
+        start = course.resume(folder)
+        if accelerator.is_main_process:
+            write_settings(config, folder)
+        with signals() as asked, TrainingDisplay(config, parts.objective, accelerator, console, start) as display:
+            for step in course.steps(start, asked):
+                display.update(step)
+                done, every = step.step + 1, config.checkpoint_every
+                if step.asked_to_stop or done == config.steps or (every and done % every == 0):
+                    course.save(folder, done)
+                if step.asked_to_stop and done < config.steps:
+                    raise Stopped(done, asked() or signal.SIGTERM)
+        if accelerator.is_main_process:
+            finish(bundle, config, parts, texts, classes)
+    accelerator.wait_for_everyone()
+    return bundle
+
+
+def assemble(
+    config: TrainConfig, texts: Sequence[str], classes: Sequence[str], accelerator: Any, console: Console
+) -> tuple[Parts, Course]:
+    """What is trained, and its course; the first process prints the plan."""
     parts = build_parts(config, texts, classes)
     if config.compile:
         compile_layers(parts.objective)
@@ -77,24 +103,8 @@ def train(config: TrainConfig, texts: Sequence[str], classes: Sequence[str], con
     loader = build_loader(config, parts, accelerator.process_index, accelerator.num_processes)
     if accelerator.is_main_process:
         print_plan_of(config, parts.objective, groups, accelerator.device, accelerator.num_processes, console)
-        folder.mkdir(parents=True, exist_ok=True)
     objective, optimizers = spread(parts.objective, optimizers, config, accelerator)
-    course = Course(config, accelerator, objective, optimizers, loader)
-    start = course.resume(folder)
-    if accelerator.is_main_process:
-        write_settings(config, folder)
-    with signals() as asked, TrainingDisplay(config, parts.objective, accelerator, console, start) as display:
-        for step in course.steps(start, asked):
-            display.update(step)
-            done, every = step.step + 1, config.checkpoint_every
-            if step.asked_to_stop or done == config.steps or (every and done % every == 0):
-                course.save(folder, done)
-            if step.asked_to_stop and done < config.steps:
-                raise Stopped(done, asked() or signal.SIGTERM)
-    if accelerator.is_main_process:
-        finish(bundle, config, parts, texts, classes)
-    accelerator.wait_for_everyone()
-    return bundle
+    return parts, Course(config, accelerator, objective, optimizers, loader)
 
 
 def finish(bundle: Path, config: TrainConfig, parts: Parts, texts: Sequence[str], classes: Sequence[str]) -> None:
@@ -266,6 +276,22 @@ def compile_layers(objective: Any) -> None:
     """Compile each layer of the language model, in place: names stay, and all of them share one program."""
     for layer in unwrap(objective.model).model.language_model.layers:
         layer.compile(dynamic=True)
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a folder as long as this process lives.
+
+    Raises ValueError where another one is in it.
+    """
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"another run writes to {folder}: wait for its end, or choose another --out") from None
+        except OSError:  # a file system without locks
+            pass
+        yield
 
 
 @contextmanager

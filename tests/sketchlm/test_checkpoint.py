@@ -133,7 +133,8 @@ def test_a_full_disk_leaves_the_last_checkpoint_and_says_what_to_do(shards: Path
     with small_files(300_000), pytest.raises(ValueError, match="cannot save the checkpoint .*/step-000004") as caught:
         run(config)
     assert f"make room there, then run the same command: it goes on from {config.out}/step-000002" in str(caught.value)
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"step-000002", "settings.json", "log.jsonl"}
+    assert {path.name for path in (tmp_path / "out").glob("[!.]*")} == {"step-000002", "settings.json", "log.jsonl"}
+    assert not list((tmp_path / "out").glob(".tmp-*"))
     run(config)
     uninterrupted = small(shards, tmp_path / "other")
     run(uninterrupted)

@@ -72,8 +72,9 @@ KINDS = {
     "ddp, muon": lambda config: replace(config, optimizer=OptimizerConfig(name="muon", lr=1e-3)),
     "ddp, lora": with_lora,
     "ddp, tower": tower_stage,
+    "ddp, grounding": lambda config: replace(config, loss=replace(config.loss, grounding=1.0)),
     "fsdp": lambda config: replace(config, sharding="fsdp"),
-    "fsdp, lora": lambda config: replace(with_lora(config), sharding="fsdp"),
+    "fsdp, lora": lambda config: replace(with_lora(config, checkpointing=True), sharding="fsdp"),
 }
 
 

@@ -21,7 +21,7 @@ from rich.console import Console
 
 from sketchlm import checkpoint
 from sketchlm.bundle import load_bundle
-from sketchlm.loop import Course, Stopped, seed_of, train
+from sketchlm.loop import Course, Stopped, claimed, seed_of, train
 from sketchlm.loss import LossConfig
 from sketchlm.model import ModelConfig, without_wrappers
 from sketchlm.optimizer import OptimizerConfig
@@ -281,6 +281,14 @@ def test_other_shards_are_refused(shards: Path, tmp_path: Path) -> None:
     write_training_shards(tmp_path / "shards", (5,))
     with pytest.raises(ValueError, match=r"(?s)saved position is one in another order.*samples: 6 there, 5 here"):
         run(config)
+
+
+def test_two_runs_do_not_share_a_folder(shards: Path, tmp_path: Path) -> None:
+    config = small(shards, tmp_path / "out", steps=1)
+    (tmp_path / "out").mkdir()
+    with claimed(tmp_path / "out"), pytest.raises(ValueError, match="another run writes to .*out: wait for its end"):
+        run(config)
+    run(config)
 
 
 def test_a_finished_run_is_only_bundled_again(shards: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -87,17 +88,26 @@ def checked(config: RunConfig) -> RunConfig:
         "report.per_page": (config.report.per_page, 1),
         "report.pages": (config.report.pages, 1),
     }
-    for name, (value, minimum) in least.items():
-        if value < minimum:
-            raise ValueError(f"{name} is {value}, must be at least {minimum}")
-    source = config.source
+    check_least(least)
     return replace(
         config,
         out=absolute(config.out),
-        source=replace(source, annotations=absolute(source.annotations), images=absolute(source.images)),
+        source=absolute_source(config.source),
         segmenter=replace(config.segmenter, checkpoint=_absolute_if_there(config.segmenter.checkpoint)),
         sketcher=replace(config.sketcher, checkpoint=_absolute_if_there(config.sketcher.checkpoint)),
     )
+
+
+def check_least(least: Mapping[str, tuple[float, float]]) -> None:
+    """least: value and minimum by name of the field. Raises ValueError for the first that is below."""
+    for name, (value, minimum) in least.items():
+        if value < minimum:
+            raise ValueError(f"{name} is {value}, must be at least {minimum}")
+
+
+def absolute_source(source: SourceConfig) -> SourceConfig:
+    """The source with local paths made absolute."""
+    return replace(source, annotations=absolute(source.annotations), images=absolute(source.images))
 
 
 def absolute(url: str) -> str:

@@ -18,11 +18,11 @@ from rich.table import Table
 from data_manifests.card import card
 from data_manifests.schema import SCHEMA_VERSION
 from sketchgen.banks import BankConfig, build_bank, check_bank
-from sketchgen.config import absolute, source_settings
+from sketchgen.config import absolute, absolute_source, check_least, source_settings
 from sketchgen.engine import EngineConfig, TaskFailed
 from sketchgen.instruction_worker import InstructionWorker
 from sketchgen.output import PLAN, belongs_to, completions, fingerprint, shard_name
-from sketchgen.passes import claimed, make_shards
+from sketchgen.passes import claimed, listed, make_shards, print_failed
 from sketchgen.photo import PhotoConfig
 from sketchgen.plan import Plan, read_plan, read_shard_plan, write_plan
 from sketchgen.progress import ProgressDisplay
@@ -98,7 +98,7 @@ def run_instructions(config: InstructionsConfig, console: Console) -> int:
         storage.write(CARD, _card(config, counts).encode())
     _print_summary(counts, failed, console)
     if counts.written == 0 and not failed:
-        raise ValueError(f"not one query was written ({_listed(counts.by_reason)}); {config.out} holds no sample")
+        raise ValueError(f"not one query was written ({listed(counts.by_reason)}); {config.out} holds no sample")
     return len(failed)
 
 
@@ -157,9 +157,7 @@ def checked(config: InstructionsConfig) -> InstructionsConfig:
         "source.limit": (config.source.limit, 0),
         "photo.max_side": (config.photo.max_side, 1),
     }
-    for name, (value, minimum) in least.items():
-        if value < minimum:
-            raise ValueError(f"{name} is {value}, must be at least {minimum}")
+    check_least(least)
     check_tasks(config.tasks)
     check_bank(config.bank)
     if config.source.generated and config.source.world.split != config.bank.split:
@@ -167,12 +165,7 @@ def checked(config: InstructionsConfig) -> InstructionsConfig:
             f"source.world.split is {config.source.world.split!r} and bank.split {config.bank.split!r}: scenes and "
             "sketches of one run must be of one split, or an evaluation would see what was trained on"
         )
-    source = config.source
-    return replace(
-        config,
-        out=absolute(config.out),
-        source=replace(source, annotations=absolute(source.annotations), images=absolute(source.images)),
-    )
+    return replace(config, out=absolute(config.out), source=absolute_source(config.source))
 
 
 def count_queries(storage: Storage, mark: str) -> InstructionCounts:
@@ -219,23 +212,16 @@ def _print_plan(plan: Plan, done: int, config: InstructionsConfig, console: Cons
 def _print_summary(counts: InstructionCounts, failed: list[TaskFailed], console: Console) -> None:
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_row("written", f"{counts.written:,} queries in {counts.samples:,} samples")
-    table.add_row("tasks", _listed(counts.by_task))
+    table.add_row("tasks", listed(counts.by_task))
     if counts.by_reason:
-        table.add_row("not asked", _listed(counts.by_reason))
+        table.add_row("not asked", listed(counts.by_reason))
     console.print(table)
-    for failure in failed:
-        console.print(f"[red]shard {failure.task:06d} failed:[/] {escape(failure.error)}", soft_wrap=True)
-    if failed:
-        console.print("The other shards are whole; run the same command again to try these once more.")
-
-
-def _listed(counts: dict[str, int]) -> str:
-    return ", ".join(f"{name} {n:,}" for name, n in Counter(counts).most_common())
+    print_failed(failed, console)
 
 
 def _card(config: InstructionsConfig, counts: InstructionCounts) -> str:
     body = (
-        f"{counts.written:,} queries ({_listed(counts.by_task)}) about {counts.samples:,} images of "
+        f"{counts.written:,} queries ({listed(counts.by_task)}) about {counts.samples:,} images of "
         f"{config.source.label or config.source.name}, with sketches of {config.bank.name} "
         f"(split {config.bank.split}), made by sketchgen.\n\n"
         "Each sample is `{key}.jpg` (the photo), `{key}.sketches.png` (its sketches, 256 x 256 each, top to "

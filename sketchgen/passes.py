@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from sketchgen import engine
 from sketchgen.engine import EngineConfig, TaskFailed, Worker
@@ -66,6 +68,19 @@ def make_shards(
                 },
             )
     return failed
+
+
+def print_failed(failed: Sequence[TaskFailed], console: Console) -> None:
+    """Name the shards that could not be made, and how to go on."""
+    for failure in failed:
+        console.print(f"[red]shard {failure.task:06d} failed:[/] {escape(failure.error)}", soft_wrap=True)
+    if failed:
+        console.print("The other shards are whole; run the same command again to try these once more.")
+
+
+def listed(counts: dict[str, int]) -> str:
+    """`a 1,200, b 7`: most common first."""
+    return ", ".join(f"{name} {n:,}" for name, n in Counter(counts).most_common())
 
 
 def now() -> str:

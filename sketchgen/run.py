@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections import Counter
 from functools import partial
 from itertools import islice
 
@@ -15,7 +14,7 @@ from data_manifests.card import card
 from sketchgen.config import RunConfig, checked, settings_of
 from sketchgen.engine import TaskFailed
 from sketchgen.output import completions, fingerprint
-from sketchgen.passes import claimed, make_shards, now
+from sketchgen.passes import claimed, listed, make_shards, now, print_failed
 from sketchgen.plan import Plan, read_plan, read_shard_plan, write_plan
 from sketchgen.progress import ProgressDisplay
 from sketchgen.report import Counts, count, write_report
@@ -61,7 +60,7 @@ def run(config: RunConfig, console: Console) -> int:
     _print_summary(counts, failed, f"{shown}/{report}", console)
     if counts.written == 0 and not failed:
         raise ValueError(
-            f"not one sketch was written ({_listed(counts.by_reason)}); the report says why: {shown}/{report}"
+            f"not one sketch was written ({listed(counts.by_reason)}); the report says why: {shown}/{report}"
         )
     return len(failed)
 
@@ -93,7 +92,7 @@ def _print_plan(plan: Plan, done: int, config: RunConfig, console: Console) -> N
     name = config.source.label or config.source.name
     console.print(
         f"[bold]{escape(name)}[/]: {plan.images:,} images, {plan.instances:,} instances planned"
-        + (f" ({left_out:,} left out: {_listed(plan.left_out)})" if left_out else "")
+        + (f" ({left_out:,} left out: {listed(plan.left_out)})" if left_out else "")
         + f", {plan.shards:,} shards, {done:,} done. "
         f"{config.segmenter.name} -> {config.sketcher.name}, engine {config.engine.name}, to {escape(config.out)}",
         soft_wrap=True,
@@ -103,17 +102,10 @@ def _print_plan(plan: Plan, done: int, config: RunConfig, console: Console) -> N
 def _print_summary(counts: Counts, failed: list[TaskFailed], report: str, console: Console) -> None:
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_row("written", f"{counts.written:,} sketches in {counts.samples:,} samples")
-    table.add_row("rejected", f"{counts.rejected:,}" + (f" ({_listed(counts.by_reason)})" if counts.rejected else ""))
+    table.add_row("rejected", f"{counts.rejected:,}" + (f" ({listed(counts.by_reason)})" if counts.rejected else ""))
     table.add_row("report", f"[bold]{escape(report)}[/]")
     console.print(table)
-    for failure in failed:
-        console.print(f"[red]shard {failure.task:06d} failed:[/] {escape(failure.error)}", soft_wrap=True)
-    if failed:
-        console.print("The other shards are whole; run the same command again to try these once more.")
-
-
-def _listed(counts: dict[str, int]) -> str:
-    return ", ".join(f"{name} {n:,}" for name, n in Counter(counts).most_common())
+    print_failed(failed, console)
 
 
 def _facts(config: RunConfig) -> dict[str, str]:

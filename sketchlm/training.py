@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Sequence
@@ -188,11 +187,6 @@ def check(config: TrainConfig) -> None:
         raise ValueError("model.four_bit is for a LLaVA that was trained: the one made from nothing has no 4-bit form")
     if config.stage == "tower" and config.loss.tower <= 0:
         raise ValueError("stage tower trains by loss.tower alone, which is 0: set it, or leave the stage out")
-
-
-def fingerprint(config: TrainConfig) -> str:
-    """Short hash of the settings."""
-    return hashlib.sha256(json.dumps(settings_of(config), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def write_settings(config: TrainConfig, folder: Path) -> None:

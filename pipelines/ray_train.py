@@ -22,6 +22,7 @@ from rich.console import Console
 
 from pipelines import finetune, pretrain, stages
 from pipelines.exits import clean_exit
+from sketchgen.engine import init_ray
 from sketchlm.training import TrainConfig
 
 SAID = "ray_train.log"
@@ -91,17 +92,11 @@ def work(settings: dict[str, Any]) -> None:
 
 
 def _start_ray() -> None:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")
     import ray
 
-    if ray.is_initialized():
-        return
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    if not os.environ.get("RAY_ADDRESS"):
-        options |= {"address": "local", "include_dashboard": False, "object_store_memory": 256 * 1024**2}
-        options |= {"_node_ip_address": "127.0.0.1"}
-    ray.init(**options)
+    if not ray.is_initialized():
+        init_ray()
 
 
 def _from_anywhere(config: TrainConfig) -> TrainConfig:

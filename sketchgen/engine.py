@@ -77,7 +77,7 @@ def _run_ray(
 
     started = not ray.is_initialized()
     if started:
-        _init_ray()
+        init_ray()
     try:
         cluster = ray.cluster_resources()
         cpus, gpus = int(cluster.get("CPU", 1)), int(cluster.get("GPU", 0))
@@ -176,7 +176,7 @@ class _Actor:
         yield from self._worker(task)
 
 
-def _init_ray() -> None:
+def init_ray() -> None:
     """Start Ray on this machine, or join the cluster at RAY_ADDRESS; quiet, no dashboard, no telemetry."""
     quiet = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DATA_LOG_LEVEL": "ERROR", "RAY_DEDUP_LOGS": "1"}
     for name, value in quiet.items():

@@ -4,15 +4,17 @@
     python -m benchmarks.learn --recipe learn --experiment stages      stage I on / off, equal compute
     python -m benchmarks.learn --recipe learn --experiment connector   frozen / LoRA / full
 
-Every arm goes on where it was stopped; the tables in benchmarks/learn.md are made from out/learn/*.json.
+Every arm goes on where it was stopped; benchmarks/learn.md is made from out/learn/*.json.
 """
 
 from __future__ import annotations
 
 import json
+import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import islice
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,17 +22,17 @@ import tyro
 from rich.console import Console
 
 from pipelines import finetune, instructions, pretrain, stages
+from pipelines.judging import judge, show
 from sketchgen.shapeworld import CLASSES
-from sketchlm.bundle import load_bundle
-from sketchlm.evaluate import collect, constants, evaluate, shuffled, summarise
+from sketchlm.evaluate import Column
 from sketchlm.loop import pin_threads, train
-from sketchlm.model import num_image_tokens, unwrap
-from sketchlm.processor import Processor, ProcessorConfig
-from sketchlm.shards import read_samples
 from sketchlm.training import TrainConfig, warm_start
 
 HERE = Path(__file__).parent
-FIGURES = ("SBIR balanced accuracy", "COUNT exact, class present", "BBOX Acc@0.5", "BBOX mean IoU", "VQA exact")
+PAGE, CURVES = HERE / "learn.md", HERE / "learn.png"
+BY_HAND = "<!-- What follows is written by hand; what stands above is made by `make bench-learn`. -->"
+SMOOTH = 0.97
+"""Weight of the past in the curves."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,8 @@ class Options:
     threads: int = 2
     limit: int = 600
     """Unseen scenes that all are judged on."""
-    judge_only: bool = False
-    """Write the tables from what is there."""
+    page_only: bool = False
+    """Write the page from the results that are there."""
 
 
 @dataclass(frozen=True)
@@ -100,21 +102,25 @@ def train_arm(arm: Arm, console: Console) -> float:
     return time.perf_counter() - began
 
 
-def judge(arm: Arm, options: Options) -> dict[str, dict[str, Any]]:
-    """Figures of the arm, of the arm with sketches shuffled between questions, and of the best constant."""
+def judge_arm(arm: Arm, options: Options, seconds: float, console: Console) -> dict[str, Any]:
+    """Its answers to all questions on unseen scenes, and the controls, as `out/learn/ARM.json` holds them."""
     pin_threads(options.threads)
-    bundle = load_bundle(f"{arm.stages[-1].out}/bundle")
-    vision = unwrap(bundle.model).config.vision_config
-    config = ProcessorConfig(prompt=bundle.info.prompt, tasks=finetune.TASKS, blind=arm.blind)
-    processor = Processor(bundle.tokenizer, vision.image_size, num_image_tokens(bundle.model), config)
-    asked = collect(islice(read_samples(f"out/instructions/{options.recipe}_val"), options.limit), processor)
-    found: dict[str, dict[str, Any]] = {}
-    for name in ("as trained",) if arm.blind else ("as trained", "shuffled"):
-        questions = asked if name == "as trained" else {task: shuffled(them) for task, them in asked.items()}
-        scores = evaluate(bundle.model, processor, questions)
-        found[name] = {key: asdict(value) for key, value in summarise(questions, scores).items()}
-    found["constant"] = {key: {"value": value} for key, value in constants(asked, processor).items()}
-    return found
+    shards = f"out/instructions/{options.recipe}_val"
+    found = judge(f"{arm.stages[-1].out}/bundle", shards, finetune.TASKS, options.limit, arm.blind)
+    show(found, f"{arm.name}: {options.limit} unseen scenes", console)
+    steps = {config.stage: config.steps for config in arm.stages}
+    return {
+        "arm": arm.name,
+        "recipe": options.recipe,
+        "threads": options.threads,
+        "seed": options.seed,
+        "seconds": seconds,
+        "steps": steps,
+        "logs": [f"{config.out}/log.jsonl" for config in arm.stages],
+        "trained": {name: asdict(column) for name, column in found.trained.items()},
+        "shuffled": {name: asdict(column) for name, column in found.shuffled.items()},
+        "constant": found.constant,
+    }
 
 
 def main() -> None:
@@ -127,22 +133,122 @@ def main() -> None:
         if options.arms and arm.name not in options.arms:
             continue
         place = Path(options.out) / f"{arm.name}.json"
-        if not options.judge_only:
-            seconds = train_arm(arm, console)
-            figures = judge(arm, options)
-            record = {"arm": arm.name, "recipe": options.recipe, "seconds": seconds, "figures": figures}
+        before = json.loads(place.read_text()) if place.is_file() else None
+        if not options.page_only:
+            seconds = train_arm(arm, console) + (before["seconds"] if before else 0.0)
             place.parent.mkdir(parents=True, exist_ok=True)
-            place.write_text(json.dumps(record, indent=1))
-        if place.is_file():
-            print_figures(json.loads(place.read_text()), console)
+            place.write_text(json.dumps(judge_arm(arm, options, seconds, console)) + "\n")
+    records = [json.loads(path.read_text()) for path in sorted(Path(options.out).glob("*.json"))]
+    write_page({record["arm"]: record for record in records}, options)
+    console.print(f"written: {PAGE}, {CURVES}")
 
 
-def print_figures(record: dict[str, Any], console: Console) -> None:
-    """One line for each figure: as trained, and the controls."""
-    for control, figures in record["figures"].items():
-        for name, figure in figures.items():
-            interval = f" ({figure['low']:.3f}-{figure['high']:.3f}, n = {figure['n']})" if "low" in figure else ""
-            console.print(f"{record['arm']:16} {control:12} {name:28} {figure['value']:.3f}{interval}")
+def commit() -> str:
+    """Short hash of what runs, with a mark where files differ from it."""
+    named = ["git", "describe", "--always", "--dirty"]
+    return subprocess.run(named, capture_output=True, text=True).stdout.strip()
+
+
+def write_page(records: dict[str, dict[str, Any]], options: Options) -> None:
+    """`learn.md` from the records of all arms that are there, over what was written by hand, and the curves."""
+    parts = [
+        "# Does it learn from the sketch?",
+        "`make bench-learn` trains arms that differ in one thing and judges all on the same unseen scenes with unseen\n"
+        "sketches. `python -m benchmarks.learn --help` says how; 95 % intervals are over images drawn anew.",
+        f"Recipe `{options.recipe}` \u00b7 {date.today()} \u00b7 commit {commit()}",
+    ]
+    for title, names, text in EXPERIMENTS:
+        there = [records[name] for name in names if name in records]
+        if len(there) > 1:
+            parts += [f"## {title}", text, table_of(there), costs_of(there)]
+    if "sketch" in records:
+        draw_curves([records[name] for name in ("sketch", "blind") if name in records])
+        parts.append(f"![The loss of each task over the steps of stage II]({CURVES.name})")
+    by_hand = PAGE.read_text().partition(BY_HAND)[2] if PAGE.is_file() else ""
+    PAGE.write_text("\n\n".join(parts) + f"\n\n{BY_HAND}\n" + (by_hand or "\n"))
+
+
+EXPERIMENTS = (
+    (
+        "The model and its blind twin",
+        ("sketch", "blind"),
+        "The twin is trained and judged in the same way, but every sketch is a white page. Shuffled: the model gets\n"
+        "the sketch of another question. Constant: the best answer that is always the same (for boxes the mean box).",
+    ),
+    (
+        "Stage I on / off, equal steps",
+        ("sketch", "no-stage-one"),
+        "Without stage I, stage II is as much longer. Both start from the same warm tower.",
+    ),
+    (
+        "Connector: full, LoRA, frozen",
+        ("sketch", "connector-lora", "connector-frozen"),
+        "In both stages. The connector was made from nothing: frozen is a random map, unlike that of a LLaVA.",
+    ),
+)
+
+
+def table_of(records: Sequence[dict[str, Any]]) -> str:
+    """A figure a line; the first arm with its controls, the others with how far the first is above them."""
+    first, *others = records
+    head = ["", first["arm"], "shuffled", "constant"]
+    for other in others:
+        head += [other["arm"], f"{first['arm']} above {other['arm']}"]
+    lines = [head, ["---"] * len(head)]
+    for name, stored in first["trained"].items():
+        column = Column(**stored)
+        swapped, constant = first["shuffled"].get(name), first["constant"].get(name)
+        line = [
+            f"{name} (n = {len(column.rows)})",
+            f"**{column.figure()}**",
+            str(Column(**swapped).figure()) if swapped else "",
+            f"{constant:.3f}" if constant is not None else "",
+        ]
+        for other in others:
+            theirs = Column(**other["trained"][name])
+            line += [str(theirs.figure()), f"{column.above(theirs)}"]
+        lines.append(line)
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def costs_of(records: Sequence[dict[str, Any]]) -> str:
+    """What each arm cost."""
+    return "\n".join(
+        f"- {record['arm']}: "
+        + ", ".join(f"{count:,} steps of {stage}" for stage, count in record["steps"].items())
+        + f"; {record['seconds'] / 60:.0f} minutes here on {record['threads']} thread(s), what it shares with an arm "
+        "before it not counted"
+        for record in records
+    )
+
+
+def draw_curves(records: Sequence[dict[str, Any]]) -> None:
+    """The loss of each task over the steps of stage II."""
+    from matplotlib.figure import Figure
+
+    picture = Figure(figsize=(9, 5), layout="constrained")
+    panels = picture.subplots(2, 2).flat
+    for panel, task in zip(panels, finetune.TASKS, strict=True):
+        for record, style in zip(records, ("-", "--"), strict=False):
+            steps, losses = smoothed(Path(record["logs"][-1]), f"loss_{task}")
+            panel.plot(steps, losses, style, label=record["arm"], linewidth=1.5)
+        panel.set(title=task, xlabel="step", ylabel="cross entropy, nats a token", ylim=(0, None))
+        panel.grid(alpha=0.3)
+        panel.legend(frameon=False)
+    picture.savefig(CURVES, dpi=110)
+
+
+def smoothed(log: Path, name: str) -> tuple[list[int], list[float]]:
+    """Steps, and the running mean of a value of `log.jsonl`."""
+    steps: list[int] = []
+    values: list[float] = []
+    for line in map(json.loads, log.read_text().splitlines()):
+        if name in line:
+            past = values[-1] if values else line[name]
+            weight = min(SMOOTH, len(values) / (len(values) + 1))
+            steps.append(line["step"])
+            values.append(weight * past + (1 - weight) * line[name])
+    return steps, values
 
 
 if __name__ == "__main__":

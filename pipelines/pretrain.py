@@ -20,14 +20,12 @@ def tiny() -> TrainConfig:
         stage="pretrain",
         recipe="tiny",
         model=ModelConfig(
-            base="tiny", tiny=TinyConfig(tower="focal", tower_layers=2), tower="full", connector="full", language="full"
+            base="tiny", tiny=TinyConfig(tower="focal", tower_layers=2), connector="full", language="full"
         ),
         loader=LoaderConfig(shards="out/instructions/tiny", batch_size=32),
         processor=ProcessorConfig(prompt=PromptConfig(system="", short=False), tasks=("describe",), max_length=512),
-        loss=LossConfig(box_sigma=2.5, tower=0.5, grounding=1.0),
-        optimizer=OptimizerConfig(
-            name="muon", lr=1e-3, tower_lr=1e-4, muon_lr=0.02, beta2=0.95, warmup=0.05, final=0.05
-        ),
+        loss=LossConfig(box_sigma=2.5, grounding=1.0),
+        optimizer=OptimizerConfig(name="muon", lr=1e-3, muon_lr=0.02, beta2=0.95, warmup=0.05, final=0.05),
         warm=WarmStartConfig(steps=300, batch_size=32),
         steps=150,
         checkpoint_every=100,
@@ -42,8 +40,8 @@ def learn() -> TrainConfig:
         base,
         recipe="learn",
         loader=replace(base.loader, shards="out/instructions/learn"),
-        warm=replace(base.warm, steps=1200),
-        steps=300,
+        warm=replace(base.warm, steps=1000),
+        steps=200,
         out="out/pretrain/learn",
     )
 

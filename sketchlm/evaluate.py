@@ -11,7 +11,7 @@ from typing import Any, Literal
 from data_manifests.schema import Query, Sample
 from sketchlm.answer import Answer, Question, answer, read_boxes, read_count
 from sketchlm.frame import to_frame
-from sketchlm.metrics import Figure, balanced_accuracy, bootstrap, iou, mean
+from sketchlm.metrics import Figure, Values, balanced_accuracy, bootstrap, iou, mean
 from sketchlm.processor import Processor
 from sketchlm.shards import RawSample
 
@@ -110,29 +110,60 @@ def evaluate(
     return scores
 
 
-def summarise(asked: dict[str, list[Asked]], scores: dict[str, list[dict[str, float]]]) -> dict[str, Figure]:
-    """The figures of a table: SBIR balanced accuracy, COUNT exact on present classes, BBOX Acc@0.5 where at
+@dataclass(frozen=True, slots=True)
+class Column:
+    """What one figure is computed from."""
+
+    rows: list[list[float]]
+    """[n, 1] or, for the balanced accuracy, [n, 2]: right, and the true class."""
+    images: list[str]
+    """Image of each row: intervals draw images anew."""
+    measure: Literal["mean", "balanced accuracy"] = "mean"
+
+    def figure(self) -> Figure:
+        """The value with its interval."""
+        return bootstrap(self.rows, MEASURES[self.measure], self.images)
+
+    def above(self, other: Column) -> Figure:
+        """How much higher it is than another's on the same questions, with the interval of the difference."""
+        if self.images != other.images:
+            raise ValueError(f"{len(self.images)} and {len(other.images)} answers to different questions")
+        measure, width = MEASURES[self.measure], len(self.rows[0]) if self.rows else 0
+        both = [mine + theirs for mine, theirs in zip(self.rows, other.rows, strict=True)]
+        return bootstrap(both, lambda rows: measure(rows[:, :width]) - measure(rows[:, width:]), self.images)
+
+
+MEASURES: dict[str, Callable[[Values], float]] = {"mean": mean, "balanced accuracy": balanced_accuracy}
+
+
+def columns(asked: dict[str, list[Asked]], scores: dict[str, list[dict[str, float]]]) -> dict[str, Column]:
+    """The columns of a table: SBIR balanced accuracy, COUNT exact on present classes, BBOX Acc@0.5 where at
     least MIN_CHOICES single-instance classes are there, VQA and describe by exact match and class named."""
 
-    def figure(task: str, name: str, keep: Callable[[dict[str, float]], bool] = lambda _: True) -> Figure:
-        pairs = [(row[name], one.image) for row, one in zip(scores[task], asked[task], strict=True) if keep(row)]
-        return bootstrap([[value] for value, _ in pairs], mean, [image for _, image in pairs])
+    def column(task: str, name: str, keep: Callable[[dict[str, float]], bool] = lambda _: True) -> Column:
+        pairs = [([row[name]], one.image) for row, one in zip(scores[task], asked[task], strict=True) if keep(row)]
+        return Column([row for row, _ in pairs], [image for _, image in pairs])
 
-    found: dict[str, Figure] = {}
+    found: dict[str, Column] = {}
     if "sbir" in scores:
         rows = [[row["right"], row["truth"]] for row in scores["sbir"]]
-        found["SBIR balanced accuracy"] = bootstrap(rows, balanced_accuracy, [one.image for one in asked["sbir"]])
+        found["SBIR balanced accuracy"] = Column(rows, [one.image for one in asked["sbir"]], "balanced accuracy")
     if "count" in scores:
-        found["COUNT exact, class present"] = figure("count", "right", lambda row: row["truth"] > 0)
+        found["COUNT exact, class present"] = column("count", "right", lambda row: row["truth"] > 0)
     if "bbox" in scores:
-        found["BBOX Acc@0.5"] = figure("bbox", "half", lambda row: row["choices"] >= MIN_CHOICES)
-        found["BBOX mean IoU"] = figure("bbox", "iou", lambda row: row["choices"] >= MIN_CHOICES)
+        found["BBOX Acc@0.5"] = column("bbox", "half", lambda row: row["choices"] >= MIN_CHOICES)
+        found["BBOX mean IoU"] = column("bbox", "iou", lambda row: row["choices"] >= MIN_CHOICES)
     if "vqa" in scores:
-        found["VQA exact"] = figure("vqa", "right")
+        found["VQA exact"] = column("vqa", "right")
     if "describe" in scores:
-        found["DESCRIBE class named"] = figure("describe", "right")
-        found["DESCRIBE box Acc@0.5"] = figure("describe", "half")
+        found["DESCRIBE class named"] = column("describe", "right")
+        found["DESCRIBE box Acc@0.5"] = column("describe", "half")
     return found
+
+
+def summarise(asked: dict[str, list[Asked]], scores: dict[str, list[dict[str, float]]]) -> dict[str, Figure]:
+    """The figures of a table, with intervals."""
+    return {name: column.figure() for name, column in columns(asked, scores).items()}
 
 
 def constants(asked: dict[str, list[Asked]], processor: Processor) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sketchlm.collator import IGNORE, TASKS, Batch, attention_mask
-from sketchlm.model import unwrap
+from sketchlm.model import num_image_tokens, unwrap
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class LossConfig:
     """Spread of the target over neighbouring numbers of a box, in steps of 0.01; 0 = none. Only where
     each number is one token (`tiny`): at 1.2 a small model did not learn boxes in 6 minutes, at 2.5 it did."""
     tower: float = 0.0
-    """Weight of the tower's own loss (what each patch and each sketch shows); 0 = none."""
+    """Weight of the tower's own loss (what each patch and each sketch shows, and where a patch lies); 0 = none."""
     grounding: float = 0.0
     """Weight of a loss inside the language model, where it starts from nothing: which patches of the photo
     show what the sketch shows (needs masks, and sketches of known classes); 0 = none. From yes and no alone
@@ -39,22 +40,30 @@ class Loss(NamedTuple):
     by_task: Tensor
 
 
-class TowerHead(nn.Module):
-    """What each patch of a photo shows, and what a sketch shows: one head for both, so that the two meet.
+PLACE_WEIGHT = 0.5
+"""Of the tower's own loss: where a patch lies, beside what it shows."""
 
-    This stands in for the pretraining of CLIP where a model starts from nothing.
+
+class TowerHead(nn.Module):
+    """What each patch of a photo shows and where it lies, and what a sketch shows: one head for photos and
+    sketches, so that the two meet.
+
+    This stands in for the pretraining of CLIP where a model starts from nothing. A convolutional tower knows where
+    a patch lies only from its padding, and does not tell unless asked; without it boxes are not learned.
     """
 
-    def __init__(self, width: int, num_classes: int) -> None:
+    def __init__(self, width: int, num_classes: int, grid: int) -> None:
+        """grid: tokens a side."""
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.classify = nn.Linear(width, num_classes + 1)
+        self.locate = nn.Linear(width, 2 * grid)
 
     def forward(self, features: Tensor, batch: Batch) -> Tensor:
-        """features: [U, P, D] of the tower; returns the mean of both losses, a scalar."""
+        """features: [U, P, D] of the tower; returns the sum of the losses, a scalar."""
         features = self.norm(features)
         # every weight takes part in every batch, whatever it shows: DDP waits for each one's gradient
-        loss = 0.0 * self.classify(features[:1, :1]).float().sum()
+        loss = 0.0 * self.classify(features[:1, :1]).float().sum() + PLACE_WEIGHT * self._place_loss(features)
         if len(batch.patch_index):
             shares = batch.patches.flatten(2).transpose(1, 2)  # [V, P, C + 1]
             logits = self.classify(features[batch.patch_index])
@@ -65,13 +74,17 @@ class TowerHead(nn.Module):
             loss = loss + (each * weight).sum()
         known = batch.labels >= 0
         if known.any():
-            # each token of a sketch says what the whole shows, so that any of them can be matched with a patch
-            labels = batch.labels[known]
-            each = self.classify(features[known]).float().flatten(0, 1)
             whole = self.classify(features[known].mean(dim=1)).float()
-            loss = loss + 0.5 * F.cross_entropy(whole, labels)
-            loss = loss + 0.5 * F.cross_entropy(each, labels.repeat_interleave(features.shape[1]))
+            loss = loss + F.cross_entropy(whole, batch.labels[known])
         return loss
+
+    def _place_loss(self, features: Tensor) -> Tensor:
+        """Row and column of each token."""
+        grid = self.locate.out_features // 2
+        place = torch.arange(grid, device=features.device)
+        wanted = torch.stack([place.repeat_interleave(grid), place.repeat(grid)], dim=-1)  # [P, 2]
+        logits = self.locate(features).float().unflatten(-1, (2, grid))
+        return F.cross_entropy(logits.flatten(0, 2), wanted.expand(len(features), -1, -1).flatten())
 
 
 class GroundingHead(nn.Module):
@@ -117,7 +130,9 @@ class Objective(nn.Module):
         self.register_buffer("numbers", torch.tensor(list(numbers), dtype=torch.long), persistent=False)
         self.tower_head: TowerHead | None = None
         if config.tower > 0:
-            self.tower_head = TowerHead(unwrap(model).config.vision_config.hidden_size, classes)
+            self.tower_head = TowerHead(
+                unwrap(model).config.vision_config.hidden_size, classes, math.isqrt(num_image_tokens(model))
+            )
         self.grounding_head: GroundingHead | None = None
         if config.grounding > 0:
             self.grounding_head = GroundingHead(unwrap(model).config.text_config.hidden_size)

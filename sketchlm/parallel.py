@@ -32,7 +32,7 @@ def build_accelerator(config: TrainConfig) -> Any:
     Raises ValueError for a device, sharding or tracker that cannot be used.
     """
     from accelerate import Accelerator
-    from accelerate.state import PartialState
+    from accelerate.state import AcceleratorState, PartialState
     from accelerate.utils import DistributedDataParallelKwargs
 
     check_parallel(config)
@@ -43,6 +43,7 @@ def build_accelerator(config: TrainConfig) -> Any:
             "sharding fsdp needs several processes, this is one: start with `torchrun --nproc-per-node 2 -m ...`, or "
             "take --sharding none"
         )
+    AcceleratorState._reset_state()  # a Trainer that ran in this process before leaves its precision behind
     return Accelerator(
         cpu=_on_cpu(config),
         mixed_precision="no",  # autocast is ours, see Course: the same with and without wrappers

@@ -142,7 +142,7 @@ def warm_start(config: TrainConfig) -> TrainConfig:
         model=replace(config.model, tower="full", connector="frozen", language="frozen"),
         loader=replace(config.loader, batch_size=config.warm.batch_size, tokens_per_batch=0),
         processor=replace(config.processor, rows=1, branches=1),
-        loss=replace(config.loss, grounding=0.0),  # nothing goes through the language model
+        loss=LossConfig(tower=1.0),  # nothing goes through the language model
         optimizer=replace(config.optimizer, lr=config.warm.lr, tower_lr=-1.0, muon_lr=config.warm.muon_lr),
         steps=config.warm.steps,
         out=f"{config.out}/tower",

@@ -1,0 +1,64 @@
+"""A bundle judged on shards that training never saw, beside its controls."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+from sketchlm.bundle import load_bundle
+from sketchlm.evaluate import Column, collect, columns, constants, evaluate, shuffled
+from sketchlm.model import num_image_tokens, unwrap
+from sketchlm.processor import Processor, ProcessorConfig
+from sketchlm.shards import read_samples
+
+
+class Judgement(NamedTuple):
+    """Figures by name, each beside what no sight of the sketch would give."""
+
+    trained: dict[str, Column]
+    shuffled: dict[str, Column]
+    """The same model, each question with the sketch of another; empty where that was not asked for."""
+    constant: dict[str, float]
+    """The best answer that is always the same."""
+
+
+def judge(
+    bundle: str | Path, shards: str, tasks: tuple[str, ...], limit: int, blind: bool = False, controls: bool = True
+) -> Judgement:
+    """Ask the questions of the first `limit` samples.
+
+    blind: the sketches are hidden, as in training. Raises ValueError for a bundle or shards that cannot be read.
+    """
+    loaded = load_bundle(bundle)
+    vision = unwrap(loaded.model).config.vision_config
+    config = ProcessorConfig(prompt=loaded.info.prompt, tasks=tasks, blind=blind)
+    processor = Processor(loaded.tokenizer, vision.image_size, num_image_tokens(loaded.model), config)
+    asked = collect(islice(read_samples(shards), limit), processor)
+    trained = columns(asked, evaluate(loaded.model, processor, asked))
+    swapped: dict[str, Column] = {}
+    if controls and not blind:
+        others = {task: shuffled(them) for task, them in asked.items()}
+        swapped = columns(others, evaluate(loaded.model, processor, others))
+    return Judgement(trained, swapped, constants(asked, processor))
+
+
+def show(judgement: Judgement, title: str, console: Console) -> None:
+    """A table: one line a figure."""
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    for name in ("", "as trained (95 %)", "sketches shuffled", "constant", "n"):
+        table.add_column(name, justify="left" if not name else "right")
+    for name, column in judgement.trained.items():
+        figure, swapped = column.figure(), judgement.shuffled.get(name)
+        constant = judgement.constant.get(name)
+        table.add_row(
+            name,
+            str(figure),
+            f"{swapped.figure().value:.3f}" if swapped else "",
+            "" if constant is None else f"{constant:.3f}",
+            str(figure.n),
+        )
+    console.print(table)

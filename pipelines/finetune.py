@@ -18,6 +18,7 @@ def from_stage_one(base: TrainConfig) -> TrainConfig:
         stage="finetune",
         model=replace(base.model, base=f"{base.out}/bundle"),
         processor=replace(base.processor, tasks=TASKS),
+        unseen=f"{base.loader.shards}_val" if base.model.base == "tiny" else "",
         warm=WarmStartConfig(),
         out=base.out.replace("pretrain", "finetune", 1),
     )

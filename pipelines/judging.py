@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -62,3 +64,17 @@ def show(judgement: Judgement, title: str, console: Console) -> None:
             str(figure.n),
         )
     console.print(table)
+
+
+def save(judgement: Judgement, path: Path) -> None:
+    """The figures as JSON: by name those of the trained model and of each control."""
+    figures: dict[str, dict[str, object]] = {}
+    for name, column in judgement.trained.items():
+        figures[name] = {"trained": asdict(column.figure())}
+        if name in judgement.shuffled:
+            figures[name]["shuffled"] = asdict(judgement.shuffled[name].figure())
+        if name in judgement.constant:
+            figures[name]["constant"] = judgement.constant[name]
+    begun = path.with_name(f".tmp-{path.name}")
+    begun.write_text(json.dumps(figures, indent=1) + "\n")
+    begun.replace(path)

@@ -58,7 +58,7 @@ def launch(config: TrainConfig, options: Launch, console: Console) -> None:
     from ray.train import FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
     from ray.train.torch import TorchTrainer
 
-    stages.make_missing(config, console)
+    stages.make_missing(config.loader.shards, console)
     said = Path(config.out) / SAID
     said.parent.mkdir(parents=True, exist_ok=True)
     trainer = TorchTrainer(

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from pipelines import instructions
 from pipelines.exits import clean_exit
+from pipelines.judging import judge, save, show
 from sketchgen.instructions import is_complete
 from sketchgen.shapeworld import CLASSES
 from sketchgen.tasks import vocabulary
@@ -74,7 +75,8 @@ def run(config: TrainConfig, console: Console) -> Path:
     from accelerate.utils import set_seed
 
     set_seed(config.seed)
-    make_missing(config, console)
+    if not config.dry_run:
+        make_missing(config.loader.shards, console)
     if config.warm.steps and config.model.base == "tiny":
         before = warm_start(config)
         bundle = Path(before.out) / "bundle"
@@ -84,17 +86,27 @@ def run(config: TrainConfig, console: Console) -> Path:
             config = replace(config, model=replace(config.model, base=str(bundle)))
     bundle = train(config, texts(), CLASSES, console)
     if not config.dry_run:
+        if config.unseen and not int(os.environ.get("RANK", 0)):
+            judge_unseen(bundle, config, console)
         console.print(f"bundle: [bold]{bundle}[/]")
     return bundle
 
 
-def make_missing(config: TrainConfig, console: Console) -> None:
+def judge_unseen(bundle: Path, config: TrainConfig, console: Console) -> None:
+    """What the bundle answers on shards that training never saw, shown and kept as `unseen.json` beside it."""
+    make_missing(config.unseen, console)
+    found = judge(bundle, config.unseen, config.processor.tasks, config.unseen_limit, config.processor.blind)
+    show(found, f"{config.unseen_limit} unseen samples of {config.unseen}", console)
+    save(found, bundle.with_name("unseen.json"))
+
+
+def make_missing(shards: str, console: Console) -> None:
     """Shards of the embedded default, where they are missing: the first process of a launch makes them, the
     others wait until they are there.
     """
-    folder = Path(config.loader.shards).absolute()
+    folder = Path(shards).absolute()
     made = [name for name, recipe in instructions.RECIPES.items() if Path(recipe().out).absolute() == folder]
-    if not made or config.dry_run:
+    if not made:
         return
     if not int(os.environ.get("RANK", 0)):
         instructions.ensure(made[0], console)

@@ -75,6 +75,10 @@ class TrainConfig:
     device: str = ""
     """"" = the best there is; cpu, cuda."""
     out: str = "out/pretrain/tiny"
+    unseen: str = ""
+    """Shards that training never sees: the bundle answers their questions when it is done; "" = none."""
+    unseen_limit: int = 40
+    """Samples of those."""
     dry_run: bool = False
     """Print the plan and stop."""
 
@@ -156,6 +160,7 @@ def build_loader(config: TrainConfig, parts: Parts, rank: int = 0, world: int = 
 
 FREE = (
     *("out", "dry_run", "checkpoint_every", "keep", "log_every", "trackers", "device", "threads", "processes"),
+    *("unseen", "unseen_limit"),
     *("loader.shards", "loader.workers", "loader.prefetch", "loader.verify", "loader.cache", "model.checkpointing"),
 )
 """Fields that a resumed run may change. Shards may move: the loader compares what is in them."""
@@ -170,6 +175,7 @@ def check(config: TrainConfig) -> None:
     """Raise ValueError for numbers that cannot be, naming the field."""
     rates = config.optimizer
     least = {"steps": 1, "accumulation": 1, "keep": 1, "log_every": 1, "checkpoint_every": 0, "threads": 0}
+    least |= {"unseen_limit": 1}
     for name, number in least.items():
         if getattr(config, name) < number:
             raise ValueError(f"{name} is {getattr(config, name)}; it must be at least {number}")

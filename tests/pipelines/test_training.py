@@ -137,3 +137,18 @@ def test_ray_is_not_needed_to_plan(tmp_path: Path) -> None:
     ray_train.launch(config, ray_train.Launch("pretrain", workers=8), Console(file=said, width=200))
     assert "on 8 processes" in said.getvalue()
     assert "25,000 steps of 96 sketches" in said.getvalue()
+
+
+def test_a_stage_ends_with_figures_on_shards_that_training_never_saw(shards: Path, tmp_path: Path) -> None:
+    config = small(shards, tmp_path / "out", steps=2, stage="finetune", unseen=str(shards), unseen_limit=5)
+    config = replace(config, processor=replace(config.processor, tasks=finetune.TASKS))
+    said = io.StringIO()
+    stages.run(config, Console(file=said, width=120))
+    for words in (f"5 unseen samples of {shards}", "SBIR balanced accuracy", "sketches shuffled", "VQA exact"):
+        assert words in said.getvalue()
+    figures = json.loads((tmp_path / "out" / "unseen.json").read_text())
+    sbir = figures["SBIR balanced accuracy"]
+    assert sbir["constant"] == 0.5
+    for who in ("trained", "shuffled"):
+        assert sbir[who]["low"] <= sbir[who]["value"] <= sbir[who]["high"]
+        assert sbir[who]["n"] > 0

@@ -89,13 +89,13 @@ def name_of(config: ModelConfig) -> str:
 
 def test_a_model_made_from_nothing_comes_back_to_the_bit(tmp_path: Path) -> None:
     model = tiny_llava(seed=2)
-    head = TowerHead(SIZES.tower_width, 2)
+    head = TowerHead(SIZES.tower_width, 2, 4)
     save_bundle(tmp_path / "b", model, tiny_tokenizer(), INFO, head)
     assert is_bundle(str(tmp_path / "b")) and not is_bundle(str(tmp_path))
     bundle = load_bundle(tmp_path / "b")
     assert torch.equal(logits_of(bundle.model), logits_of(model)) and not bundle.model.training
     assert replace(bundle.info, files={}) == INFO
-    again = TowerHead(SIZES.tower_width, 2)
+    again = TowerHead(SIZES.tower_width, 2, 4)
     again.load_state_dict(bundle.tower_head)
     assert torch.equal(again.classify.weight, head.classify.weight)
     assert bundle.tokenizer.get_vocab() == tiny_tokenizer().get_vocab()
@@ -300,7 +300,7 @@ def saved(folder: Path, base: str = "") -> Path:
         model, tokenizer = adapt(load_llava(base), ADAPTED[0]), load_tokenizer(base)
     else:
         model, tokenizer = tiny_llava(), tiny_tokenizer()
-    save_bundle(folder, model, tokenizer, replace(INFO, base=base), TowerHead(SIZES.tower_width, 2))
+    save_bundle(folder, model, tokenizer, replace(INFO, base=base), TowerHead(SIZES.tower_width, 2, 4))
     return folder
 
 

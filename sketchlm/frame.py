@@ -18,19 +18,20 @@ FILL = (122, 116, 104)
 """int(mean * 255) of CLIP's mean: what LLaVA-1.5 pads with, RGB."""
 
 
-def pad_to_square(rgb: NDArray[np.uint8], fill: Sequence[int] = FILL) -> NDArray[np.uint8]:
+def pad_to_square(image: NDArray[np.uint8], fill: Sequence[int] | int = FILL) -> NDArray[np.uint8]:
     """The image in the middle of a square of its longer side.
 
-    rgb: [H, W, 3] uint8. An odd rest goes below and to the right, as in LLaVA's `expand2square`.
+    image: [H, W, 3] uint8, or [H, W] (a mask, with one number to fill). An odd rest goes below and to the right, as
+    in LLaVA's `expand2square`.
     """
-    height, width = rgb.shape[:2]
+    height, width = image.shape[:2]
     side = max(height, width)
     if height == width:
-        return rgb
-    square = np.empty((side, side, 3), np.uint8)
+        return image
+    square = np.empty((side, side, *image.shape[2:]), np.uint8)
     square[:] = np.asarray(fill, np.uint8)
     left, top = _offset(width, height)
-    square[top : top + height, left : left + width] = rgb
+    square[top : top + height, left : left + width] = image
     return square
 
 

@@ -173,13 +173,13 @@ def load_llava(base: str, **options: Any) -> LlavaForConditionalGeneration:
 
 
 def base_options(config: ModelConfig, precision: str) -> dict[str, Any]:
-    """Options of `load_llava` for a training run that computes in `precision` (no, bf16, fp16).
+    """Options of `load_llava` for a training run that computes in `precision` (no, bf16).
 
     Weights that stay frozen are kept in it; `adapt` brings what is trained to full precision.
     Raises ValueError for a 4-bit base that cannot be had.
     """
     options: dict[str, Any] = {}
-    half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+    half = torch.bfloat16 if precision == "bf16" else None
     if half is not None and config.tower == "frozen" and config.language != "full":
         options["dtype"] = half
     if config.four_bit:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from data_manifests.schema import STRIP_SIDE, Query, Sample
 from sketchlm.frame import FILL, pad_to_square
 from sketchlm.prompt import IMAGE, TEMPLATES, TURN, PromptConfig, answer_of, head_of, question_of
+from sketchlm.shards import broken
 from sketchlm.tokenizer import check_tokenizer
 
 if TYPE_CHECKING:
@@ -137,7 +138,8 @@ class Processor:
         """One item for each row of the strip that this stage asks about (and one for text alone).
 
         draw: a number that decides templates, whatever the order of samples.
-        Raises ValueError that names shard, sample and query for what cannot be trained on.
+        Raises ValueError that names shard, sample and query for what cannot be trained on, ShardError (which a
+        loader may skip) for pictures that cannot be read.
         """
         record, config = raw.record, self.config
         asked: dict[int, list[Query]] = {}
@@ -233,7 +235,7 @@ class Processor:
         return (*whole[len(before) :], self._end_id) if text else (self._end_id,)
 
     def _photo(self, raw: RawSampleLike) -> Picture:
-        rgb = decode_rgb(raw.jpg, f"{raw.url}, sample {raw.key}: its jpg")
+        rgb = decode_rgb(raw.jpg, f"{raw.url}, sample {raw.key}")
         return Picture(self.pixels(rgb), self._patch_shares(raw.record) if self.grid else None)
 
     def _sketches(self, raw: RawSampleLike, rows: list[int]) -> dict[int, Picture]:
@@ -243,7 +245,7 @@ class Processor:
         strip = cv2.imdecode(array, cv2.IMREAD_GRAYSCALE) if len(array) else None
         if strip is None or strip.shape[1] != STRIP_SIDE or strip.shape[0] < STRIP_SIDE * (rows[-1] + 1):
             seen = "unreadable" if strip is None else f"{strip.shape[1]}x{strip.shape[0]} px"
-            raise ValueError(f"{raw.url}, sample {raw.key}: its strip is {seen}, row {rows[-1]} is asked")
+            raise broken(f"{raw.url}, sample {raw.key}", f"its strip is {seen}, row {rows[-1]} is asked")
         found = {}
         for row in rows:
             grey = strip[STRIP_SIDE * row : STRIP_SIDE * (row + 1)]
@@ -261,8 +263,7 @@ class Processor:
             number = self.classes.get(thing.category, -1)
             if number < 0 or thing.mask.size == [0, 0]:
                 continue
-            mask = decode_mask(thing.mask.size, thing.mask.counts)
-            square = pad_to_square(np.repeat(mask[..., None], 3, axis=2), (0, 0, 0))[..., 0] if _uneven(mask) else mask
+            square = pad_to_square(decode_mask(thing.mask.size, thing.mask.counts), 0)
             shares[number] += cv2.resize(
                 square.astype(np.float32), (self.grid, self.grid), interpolation=cv2.INTER_AREA
             )
@@ -278,10 +279,6 @@ def sharpened(shares: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.concatenate([shares[:-1] * (shown / np.maximum(covered, 1e-6)), (1.0 - shown)[None]]).astype(np.float32)
 
 
-def _uneven(mask: NDArray[np.uint8]) -> bool:
-    return mask.shape[0] != mask.shape[1]
-
-
 def decode_mask(size: list[int], counts: str) -> NDArray[np.uint8]:
     """Compressed COCO RLE to [H, W] uint8 of 0 and 1."""
     from pycocotools import mask as coco
@@ -290,16 +287,16 @@ def decode_mask(size: list[int], counts: str) -> NDArray[np.uint8]:
     return np.asarray(coco.decode(rle), np.uint8)
 
 
-def decode_rgb(data: bytes, what: str) -> NDArray[np.uint8]:
+def decode_rgb(data: bytes, place: str) -> NDArray[np.uint8]:
     """JPEG bytes to [H, W, 3] uint8 RGB.
 
-    Raises ValueError for bytes that are no picture.
+    Raises ShardError, naming the place that they come from, for bytes that are no picture.
     """
     array = np.frombuffer(data, np.uint8)
     flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     image = cv2.imdecode(array, flags) if len(array) else None
     if image is None:
-        raise ValueError(f"{what} cannot be decoded ({len(data)} bytes)")
+        raise broken(place, f"its jpg cannot be decoded ({len(data)} bytes)")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 

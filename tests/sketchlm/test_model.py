@@ -149,7 +149,7 @@ def test_what_trains_is_in_full_precision_on_a_base_in_half() -> None:
     [
         (ModelConfig(), "no", {}),
         (ModelConfig(), "bf16", {"dtype": torch.bfloat16}),
-        (ModelConfig(language="frozen"), "fp16", {"dtype": torch.float16}),
+        (ModelConfig(language="frozen"), "bf16", {"dtype": torch.bfloat16}),
         (ModelConfig(language="full"), "bf16", {}),  # what is trained must not be rounded on loading
         (ModelConfig(tower="full"), "bf16", {}),
     ],

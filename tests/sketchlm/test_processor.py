@@ -22,6 +22,7 @@ from sketchlm.frame import FILL
 from sketchlm.loss import normalise
 from sketchlm.processor import Processor, ProcessorConfig, decode_rgb
 from sketchlm.prompt import TEMPLATES, TURN, PromptConfig, answer_of, head_of, question_of
+from sketchlm.shards import ShardError
 from tests.sketchlm.llava import SIZES, Raw, asked, llama_tokenizer, query, raw_sample, tiny_processor, tiny_tokenizer
 from tests.sketchlm.test_frame import expand2square
 
@@ -303,10 +304,10 @@ def test_an_unknown_task_in_a_shard_names_the_field() -> None:
 
 def test_an_unreadable_photo_or_strip_names_shard_and_sample() -> None:
     raw = raw_sample(query("bbox", 1))
-    with pytest.raises(ValueError, match=r"000003\.tar, sample sample-a: its jpg cannot be decoded \(3 bytes\)"):
+    with pytest.raises(ShardError, match=r"000003\.tar, sample sample-a: its jpg cannot be decoded \(3 bytes\)"):
         tiny_processor().items(replace(raw, jpg=b"abc"), 0)
-    with pytest.raises(ValueError, match=r"sample-a: its strip is unreadable, row 1 is asked"):
+    with pytest.raises(ShardError, match=r"sample-a: its strip is unreadable, row 1 is asked"):
         tiny_processor().items(replace(raw, strip=b""), 0)
     short = cv2.imencode(".png", np.zeros((256, 256), np.uint8))[1].tobytes()
-    with pytest.raises(ValueError, match=r"sample-a: its strip is 256x256 px, row 1 is asked"):
+    with pytest.raises(ShardError, match=r"sample-a: its strip is 256x256 px, row 1 is asked"):
         tiny_processor().items(replace(raw, strip=short), 0)

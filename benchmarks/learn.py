@@ -109,6 +109,11 @@ def judge_arm(arm: Arm, options: Options, seconds: float, console: Console) -> d
     found = judge(f"{arm.stages[-1].out}/bundle", shards, finetune.TASKS, options.limit, arm.blind)
     show(found, f"{arm.name}: {options.limit} unseen scenes", console)
     steps = {config.stage: config.steps for config in arm.stages}
+    brush: dict[str, Any] = {}
+    if arm.name == "sketch" and options.recipe == "learn":
+        others = instructions.ensure("learn_brush", console)
+        found_brush = judge(f"{arm.stages[-1].out}/bundle", others, finetune.TASKS, options.limit, controls=False)
+        brush = {name: asdict(column) for name, column in found_brush.trained.items()}
     return {
         "arm": arm.name,
         "recipe": options.recipe,
@@ -120,6 +125,7 @@ def judge_arm(arm: Arm, options: Options, seconds: float, console: Console) -> d
         "trained": {name: asdict(column) for name, column in found.trained.items()},
         "shuffled": {name: asdict(column) for name, column in found.shuffled.items()},
         "constant": found.constant,
+        "brush": brush,
     }
 
 
@@ -192,6 +198,8 @@ def table_of(records: Sequence[dict[str, Any]]) -> str:
     """A figure a line; the first arm with its controls, the others with how far the first is above them."""
     first, *others = records
     head = ["", first["arm"], "shuffled", "constant"]
+    if first["brush"]:
+        head.insert(2, "in the held-out style")
     for other in others:
         head += [other["arm"], f"{first['arm']} above {other['arm']}"]
     lines = [head, ["---"] * len(head)]
@@ -204,6 +212,8 @@ def table_of(records: Sequence[dict[str, Any]]) -> str:
             str(Column(**swapped).figure()) if swapped else "",
             f"{constant:.3f}" if constant is not None else "",
         ]
+        if first["brush"]:
+            line.insert(2, str(Column(**first["brush"][name]).figure()))
         for other in others:
             theirs = Column(**other["trained"][name])
             line += [str(theirs.figure()), f"{column.above(theirs)}"]

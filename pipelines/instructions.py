@@ -13,7 +13,7 @@ from pipelines.exits import clean_exit
 from sketchgen.banks import BankConfig
 from sketchgen.engine import EngineConfig
 from sketchgen.instructions import InstructionsConfig, is_complete, run_instructions
-from sketchgen.shapeworld import WorldConfig
+from sketchgen.shapeworld import HELD_OUT_STYLE, WorldConfig
 from sketchgen.source import SourceConfig
 
 
@@ -50,6 +50,12 @@ def learn_val() -> InstructionsConfig:
     return _unseen(learn(), num_scenes=600, out="out/instructions/learn_val")
 
 
+def learn_brush() -> InstructionsConfig:
+    """The scenes of `learn_val`, drawn in the style that no training set holds."""
+    base = learn_val()
+    return replace(base, bank=replace(base.bank, styles=(HELD_OUT_STYLE,)), out="out/instructions/learn_brush")
+
+
 def _unseen(base: InstructionsConfig, num_scenes: int, out: str) -> InstructionsConfig:
     """The same kind of scenes and sketches from the other split; few enough to need no Ray."""
     return replace(
@@ -62,7 +68,7 @@ def _unseen(base: InstructionsConfig, num_scenes: int, out: str) -> Instructions
     )
 
 
-RECIPES = {recipe.__name__: recipe for recipe in (tiny, tiny_val, learn, learn_val)}
+RECIPES = {recipe.__name__: recipe for recipe in (tiny, tiny_val, learn, learn_val, learn_brush)}
 
 
 def ensure(recipe: str, console: Console, out: str = "") -> str:

@@ -29,9 +29,10 @@ class Batch:
     pixel_values [U, 3, S, S] uint8; image_index [N] the picture of each slot, in reading order;
     input_ids, position_ids, segments [B, L]; targets [B, L]: the token to predict *at* a position
     (already shifted), IGNORE elsewhere; weights [B, L] float of each target; tasks [B, L] the number of
-    its task (see TASKS), -1 elsewhere; patches [V, C + 1, G, G] and patch_index [V] for photos whose
-    masks are known; labels [U] class of a sketch, -1 elsewhere; pairs [R, 4] for each row that shows a sketch of
-    known class and a photo of known masks: row, place of the photo's first token, place in `patches`, class.
+    its task (see TASKS), -1 elsewhere; patches [V, C + 1, G, G], extents [V, 4, G, G] and patch_index [V] for photos
+    whose masks are known (see Picture); labels [U] class of a sketch, -1 elsewhere; pairs [R, 4] for each row that
+    shows a sketch of known class and a photo of known masks: row, place of the photo's first token, place in
+    `patches`, class.
     """
 
     pixel_values: Tensor
@@ -43,6 +44,7 @@ class Batch:
     weights: Tensor
     tasks: Tensor
     patches: Tensor
+    extents: Tensor
     patch_index: Tensor
     labels: Tensor
     pairs: Tensor
@@ -111,7 +113,7 @@ class Collator:
                 tasks[row, trained] = TASKS.index(branch.task)
                 start = end
         shown = [picture for _, picture in pictures.values()]
-        known = [(number, picture.patches) for number, picture in enumerate(shown) if picture.patches is not None]
+        known = [number for number, picture in enumerate(shown) if picture.patches is not None]
         return Batch(
             pixel_values=torch.from_numpy(np.stack([picture.pixels for picture in shown])),
             image_index=torch.tensor(slots),
@@ -121,10 +123,11 @@ class Collator:
             targets=torch.from_numpy(targets),
             weights=torch.from_numpy(weights),
             tasks=torch.from_numpy(tasks),
-            patches=torch.from_numpy(np.stack([patches for _, patches in known])) if known else torch.zeros(0),
-            patch_index=torch.tensor([number for number, _ in known], dtype=torch.long),
+            patches=_stacked([shown[number].patches for number in known]),
+            extents=_stacked([shown[number].extents for number in known]),
+            patch_index=torch.tensor(known, dtype=torch.long),
             labels=torch.tensor([picture.label for picture in shown]),
-            pairs=self._pairs(items, {id(shown[number]): place for place, (number, _) in enumerate(known)}),
+            pairs=self._pairs(items, {id(shown[number]): place for place, number in enumerate(known)}),
             num_queries=sum(len(item.branches) for item in items),
             num_tokens=sum(item.length for item in items),
         )
@@ -157,6 +160,10 @@ class Collator:
                     f"{place}, query {branch.query.query_id}: {branch.num_trained} of its {len(branch.ids)} tokens are "
                     "trained; at least one must be, and its question must not: look at its answers"
                 )
+
+
+def _stacked(arrays: Sequence[Any]) -> Tensor:
+    return torch.from_numpy(np.stack(arrays)) if arrays else torch.zeros(0)
 
 
 def attention_mask(segments: Tensor, dtype: torch.dtype) -> Tensor:

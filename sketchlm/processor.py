@@ -18,13 +18,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_manifests.schema import STRIP_SIDE, Query, Sample
-from sketchlm.frame import FILL, pad_to_square
+from sketchlm.frame import FILL, pad_to_square, to_frame
 from sketchlm.prompt import IMAGE, TEMPLATES, TURN, PromptConfig, answer_of, head_of, question_of
 from sketchlm.shards import broken
 from sketchlm.tokenizer import check_tokenizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+
+LEAST_SHOWN = 1 / 6
+"""Share of a patch that an object has to cover for the patch to tell its box."""
 
 
 class RawSampleLike(Protocol):
@@ -57,13 +61,15 @@ class Branch:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One image for the tower. pixels: [3, S, S] uint8; what it shows serves the tower's own loss:
-    `patches` [C + 1, G, G] float shares of each patch by class (last: background), for photos with masks;
+    """One image for the tower. pixels: [3, S, S] uint8; what it shows serves the tower's own loss, for photos with
+    masks: `patches` [C + 1, G, G] float shares of each patch by class (last: background), `extents` [4, G, G] float
+    the box (shares of the frame) of the object that a patch shows, NaN where it shows none;
     `label` the class of a sketch, -1 where unknown.
     """
 
     pixels: NDArray[np.uint8]
     patches: NDArray[np.float32] | None = None
+    extents: NDArray[np.float32] | None = None
     label: int = -1
 
 
@@ -236,7 +242,7 @@ class Processor:
 
     def _photo(self, raw: RawSampleLike) -> Picture:
         rgb = decode_rgb(raw.jpg, f"{raw.url}, sample {raw.key}")
-        return Picture(self.pixels(rgb), self._patch_shares(raw.record) if self.grid else None)
+        return Picture(self.pixels(rgb), *(self._shown(raw.record) if self.grid else ()))
 
     def _sketches(self, raw: RawSampleLike, rows: list[int]) -> dict[int, Picture]:
         if not rows:
@@ -253,21 +259,26 @@ class Processor:
                 grey = np.full_like(grey, 255)
             category = raw.record.sketches[row].category
             label = -1 if self.config.blind else self.classes.get(category, -1)
-            found[row] = Picture(resize(np.repeat(grey[..., None], 3, axis=2), self.side), None, label)
+            found[row] = Picture(resize(np.repeat(grey[..., None], 3, axis=2), self.side), label=label)
         return found
 
-    def _patch_shares(self, record: Sample) -> NDArray[np.float32] | None:
-        """[C + 1, G, G]: what each patch shows, by class; the last plane is background."""
-        shares = np.zeros((len(self.classes) + 1, self.grid, self.grid), np.float32)
+    def _shown(self, record: Sample) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """`patches` and `extents` of a photo (see Picture)."""
+        shape = (self.grid, self.grid)
+        shares = np.zeros((len(self.classes) + 1, *shape), np.float32)
+        extents = np.full((4, *shape), np.nan, np.float32)
+        most = np.full(shape, LEAST_SHOWN, np.float32)
         for thing in record.objects:
             number = self.classes.get(thing.category, -1)
             if number < 0 or thing.mask.size == [0, 0]:
                 continue
             square = pad_to_square(decode_mask(thing.mask.size, thing.mask.counts), 0)
-            shares[number] += cv2.resize(
-                square.astype(np.float32), (self.grid, self.grid), interpolation=cv2.INTER_AREA
-            )
-        return sharpened(shares)
+            share = cv2.resize(square.astype(np.float32), shape, interpolation=cv2.INTER_AREA)
+            shares[number] += share
+            box = to_frame(thing.box, (record.image.width, record.image.height), "padded")
+            extents[:, share > most] = np.asarray(box, np.float32)[:, None]
+            most = np.maximum(most, share)
+        return sharpened(shares), extents
 
 
 def sharpened(shares: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -15,7 +15,7 @@ from sketchlm.processor import Branch, Item, Picture
 from tests.sketchlm.llava import asked
 
 IMAGE, PAD, END = 9, 3, 2
-PICTURES = tuple(Picture(np.full((3, 4, 4), value, np.uint8), None, value - 1) for value in (0, 1, 2))
+PICTURES = tuple(Picture(np.full((3, 4, 4), value, np.uint8), label=value - 1) for value in (0, 1, 2))
 ONE = asked("bbox")
 
 
@@ -73,9 +73,11 @@ def test_pictures_are_kept_once_in_reading_order() -> None:
 
 def test_patches_of_photos_whose_masks_are_known() -> None:
     shares = np.ones((3, 2, 2), np.float32) / 3
-    photo = replace(PICTURES[1], patches=shares)
+    extents = np.full((4, 2, 2), np.nan, np.float32)
+    photo = replace(PICTURES[1], patches=shares, extents=extents)
     batch = collator()([item(pictures=(PICTURES[0], photo))])
     assert batch.patch_index.tolist() == [1] and torch.equal(batch.patches, torch.from_numpy(shares)[None])
+    assert batch.extents.shape == (1, 4, 2, 2) and batch.extents.isnan().all()
     assert collator()([item()]).patch_index.shape == (0,)
 
 

@@ -11,7 +11,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sketchlm.loss import PLACE_WEIGHT, GroundingHead, LossConfig, Objective, TowerHead
+from sketchlm.loss import (
+    EXTENT_SIGMA,
+    NUMBERS,
+    PLACE_WEIGHT,
+    GroundingHead,
+    LossConfig,
+    Objective,
+    TowerHead,
+    bell,
+)
 from sketchlm.tokenizer import number_tokens
 from tests.sketchlm.llava import tiny_llava, tiny_tokenizer
 
@@ -56,13 +65,44 @@ def test_what_a_tower_shows_is_learned_from_patches_and_sketches() -> None:
     shares = torch.zeros(1, 4, GRID, GRID)
     shares[0, 3] = 1
     shares[0, :, 1, 2] = torch.tensor([0, 1, 0, 0])
-    known: Any = SimpleNamespace(patch_index=torch.tensor([1]), patches=shares, labels=torch.tensor([2, -1]))
+    unknown = torch.full((1, 4, GRID, GRID), math.nan)
+    photo = {"patch_index": torch.tensor([1]), "patches": shares, "extents": unknown}
+    known: Any = SimpleNamespace(**photo, labels=torch.tensor([2, -1]))
     assert head(told, known).item() == pytest.approx(2 * math.log(4), rel=1e-5)
-    only_photo: Any = SimpleNamespace(patch_index=torch.tensor([1]), patches=shares, labels=torch.tensor([-1, -1]))
+    only_photo: Any = SimpleNamespace(**photo, labels=torch.tensor([-1, -1]))
     assert head(told, only_photo).item() == pytest.approx(math.log(4), rel=1e-5)
     with torch.no_grad():  # "nothing" everywhere: right on 15 of 16 patches, and they have a quarter of the say
         head.classify.bias.copy_(torch.tensor([0.0, 0.0, 0.0, 8.0]))
     assert head(told, only_photo).item() == pytest.approx(0.75 * 8, rel=0.01)
+
+
+def test_the_box_of_what_a_patch_shows_is_a_bell_over_numbers() -> None:
+    """One patch of sixteen tells its box; a head that says these bells has no loss but that of the patches."""
+    head, told = place_reader(), one_hot_places()
+    box = torch.tensor([0.10, 0.255, 0.50, 0.99])
+    extents = torch.full((1, 4, GRID, GRID), math.nan)
+    extents[0, :, 2, 3] = box
+    shares = torch.zeros(1, 4, GRID, GRID)
+    shares[0, 3] = 1
+    photo: Any = SimpleNamespace(
+        patch_index=torch.tensor([0]), patches=shares, extents=extents, labels=torch.tensor([-1, -1])
+    )
+    with torch.no_grad():
+        head.classify.weight.zero_()
+        head.classify.bias.copy_(torch.tensor([-50.0, -50.0, -50.0, 50.0]))
+        head.extend.weight.zero_()
+        head.extend.bias.copy_(bell(NUMBERS, 100 * box, EXTENT_SIGMA).clamp(min=1e-30).log().flatten())
+        assert head(told, photo).item() == pytest.approx(0, abs=1e-4)
+        head.extend.bias.copy_(bell(NUMBERS, 100 * box.flip(0), EXTENT_SIGMA).clamp(min=1e-30).log().flatten())
+        assert head(told, photo).item() > 10
+
+
+def test_a_bell_is_centred_sums_to_one_and_is_cut_at_the_ends() -> None:
+    made = bell(NUMBERS, torch.tensor([0.0, 50.0, 33.5]), 2.5)
+    assert torch.allclose(made.sum(-1), torch.ones(3))
+    assert made.argmax(-1)[:2].tolist() == [0, 50]
+    assert made[2, 33] == pytest.approx(made[2, 34].item(), rel=1e-5)
+    assert made[1, 45] == pytest.approx(made[1, 50].item() * math.exp(-2), rel=1e-4)
 
 
 def test_every_weight_of_the_tower_s_head_gets_a_gradient_whatever_a_batch_shows() -> None:

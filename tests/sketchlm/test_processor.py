@@ -249,6 +249,26 @@ def test_targets_of_the_towers_own_loss() -> None:
     dog = np.zeros((6, 6))
     dog[1:5, :3] = 1  # 60 x 40 lies in the middle four of six rows
     assert np.allclose(photo.patches, np.stack([np.zeros((6, 6)), dog, 1 - dog]))
+    assert photo.extents is not None and np.array_equal(~np.isnan(photo.extents), np.stack([dog > 0] * 4))
+    assert np.allclose(photo.extents[:, 2, 1], [0, 10 / 60, 0.5, 50 / 60])
+
+
+def test_a_patch_tells_the_box_of_the_object_that_covers_it_most() -> None:
+    from pycocotools import mask as coco
+
+    things = []
+    for number, (left, right) in enumerate(((0, 25), (25, 60))):  # the patch at 20..29 px: half each; at 30..: the cat
+        mask = np.zeros((60, 60), np.uint8, order="F")
+        mask[:, left:right] = 1
+        rle = Rle(size=[60, 60], counts=coco.encode(mask)["counts"].decode())
+        kind, box = ("dog", "cat")[number], [float(left), 0.0, float(right), 60.0]
+        things.append(type("O", (), {"object_id": str(number), "category": kind, "box": box, "mask": rle})())
+    raw = raw_sample(query("bbox"), size=(60, 60))
+    record = raw.record.model_copy(update={"objects": things})
+    (item,) = tiny_processor(classes=("cat", "dog"), grid=6).items(Raw(raw.key, raw.url, raw.jpg, raw.strip, record), 0)
+    extents = item.pictures[1].extents
+    assert extents is not None
+    assert np.allclose(extents[0, 0], np.array([0, 0, 0, 25, 25, 25]) / 60)
 
 
 # --- bad input -------------------------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ def tiny() -> TrainConfig:
 
 def learn() -> TrainConfig:
     """The small model for the better part of an hour."""
-    return replace(from_stage_one(pretrain.learn()), steps=2000, task_weights=(("bbox", 2.0),))
+    return replace(from_stage_one(pretrain.learn()), steps=1200, task_weights=(("bbox", 2.0),))
 
 
 def o3slm_7b() -> TrainConfig:

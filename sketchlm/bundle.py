@@ -4,7 +4,7 @@
     config.json, model.safetensors      LLaVA in Hugging Face layout, where the whole model was trained
     adapter/            PEFT: LoRA and connector, where a base model lies elsewhere (`base` names it)
     tokenizer*.json, preprocessor_config.json, processor_config.json, chat_template.jinja
-    tower_head.safetensors              the head of the tower's own loss, where there is one
+    heads.safetensors                   what serves the loss alone (sketchlm.loss), where there is such
     README.md           card
 
 A folder gets its name when it is whole. Weights are safetensors: nothing is ever unpickled.
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 RECORD = "bundle.json"
 CARD = "README.md"
 ADAPTER = "adapter"
-TOWER_HEAD = "tower_head.safetensors"
+HEADS = "heads.safetensors"
 LOAD_BUNDLE = """from sketchlm.bundle import load_bundle
 
 bundle = load_bundle("path/of/this/folder")"""
@@ -74,7 +74,8 @@ class Bundle:
     model: Any
     tokenizer: Any
     info: BundleInfo
-    tower_head: dict[str, Any] = field(default_factory=dict)
+    heads: dict[str, Any] = field(default_factory=dict)
+    """Weights of what serves the loss alone, by name."""
 
 
 def is_bundle(path: str) -> bool:
@@ -83,7 +84,7 @@ def is_bundle(path: str) -> bool:
 
 
 def save_bundle(
-    folder: Path, model: nn.Module, tokenizer: PreTrainedTokenizerBase, info: BundleInfo, head: nn.Module | None = None
+    folder: Path, model: nn.Module, tokenizer: PreTrainedTokenizerBase, info: BundleInfo, heads: nn.Module | None = None
 ) -> None:
     """Write the folder, whole or not at all. An existing bundle is replaced.
 
@@ -100,9 +101,10 @@ def save_bundle(
             saved = replace(info, base="")
             _save_llava(merged(model) if _adapted(model) else model, begun)
         _save_processor(model, tokenizer, info.prompt, begun)
-        if head is not None:
-            weights = {name: t.detach().cpu().contiguous() for name, t in head.state_dict().items()}
-            save_file(weights, begun / TOWER_HEAD)
+        if weights := {
+            name: t.detach().cpu().contiguous() for name, t in (heads.state_dict() if heads else {}).items()
+        }:
+            save_file(weights, begun / HEADS)
         (begun / CARD).write_text(card(saved, info.base))
         sizes = {str(p.relative_to(begun)): p.stat().st_size for p in sorted(begun.rglob("*")) if p.is_file()}
         sizes.pop(CARD)  # people write in it
@@ -128,8 +130,8 @@ def load_bundle(folder: str | Path, trainable: bool = False, **options: Any) -> 
         raise ValueError(f"bundle {folder} {what}: {error}") from None
     if info.base:
         model = _load_adapter(model, folder / ADAPTER, trainable)
-    head = load_file(folder / TOWER_HEAD) if (folder / TOWER_HEAD).is_file() else {}
-    return Bundle(model.eval(), tokenizer, info, head)
+    heads = load_file(folder / HEADS) if (folder / HEADS).is_file() else {}
+    return Bundle(model.eval(), tokenizer, info, heads)
 
 
 def read_info(folder: Path) -> BundleInfo:
@@ -180,7 +182,7 @@ def export(folder: str | Path, out: Path, **options: Any) -> None:
 
 
 def compact(folder: str | Path, out: Path) -> None:
-    """Write the same bundle in half precision, without the head of the tower's own loss: half the bytes, to ship."""
+    """Write the same bundle in half precision, without what serves the loss alone: half the bytes, to ship."""
     bundle = load_bundle(folder, trainable=True)
     save_bundle(out, bundle.model.half(), bundle.tokenizer, bundle.info)
 

@@ -115,7 +115,7 @@ def finish(bundle: Path, config: TrainConfig, parts: Parts, texts: Sequence[str]
         assert last is not None, "a run ends with a checkpoint"
         checkpoint.load_weights(last, parts.objective)
     info = replace(parts.info, trained={"recipe": config.recipe, "steps": config.steps})
-    save_bundle(bundle, parts.objective.model, parts.tokenizer, info, parts.objective.tower_head)
+    save_bundle(bundle, parts.objective.model, parts.tokenizer, info, parts.objective.heads)
 
 
 class Course:

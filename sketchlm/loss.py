@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -27,8 +27,9 @@ class LossConfig:
     object reaches that it shows); 0 = none."""
     grounding: float = 0.0
     """Weight of a loss inside the language model, where it starts from nothing: which patches of the photo
-    show what the sketch shows (needs masks, and sketches of known classes); 0 = none. From yes and no alone
-    20,000 questions taught a small model nothing, with this 6,000 do (benchmarks/learn.md)."""
+    show what the sketch shows, and the box of what each shows (needs masks, and sketches of known classes);
+    0 = none. From yes and no alone 20,000 questions taught a small model nothing, with this 6,000 do, and boxes
+    begin to be learned (benchmarks/learn.md)."""
 
 
 class Loss(NamedTuple):
@@ -81,7 +82,9 @@ class TowerHead(nn.Module):
             shown = 1.0 - shares[..., -1]
             weight = 0.75 * shown / shown.sum().clamp(min=1e-6) + 0.25 * (1 - shown) / (1 - shown).sum().clamp(min=1e-6)
             each = -(shares * F.log_softmax(logits.float(), dim=-1)).sum(-1)
-            loss = loss + (each * weight).sum() + EXTENT_WEIGHT * self._extent_loss(features[batch.patch_index], batch)
+            photos = features[batch.patch_index]
+            extents = extent_loss(lambda shown: self.extend(photos[shown]).unflatten(-1, (4, NUMBERS)), batch.extents)
+            loss = loss + (each * weight).sum() + EXTENT_WEIGHT * extents
         known = batch.labels >= 0
         if known.any():
             whole = self.classify(features[known].mean(dim=1)).float()
@@ -96,15 +99,19 @@ class TowerHead(nn.Module):
         logits = self.locate(features).float().unflatten(-1, (2, grid))
         return F.cross_entropy(logits.flatten(0, 2), wanted.expand(len(features), -1, -1).flatten())
 
-    def _extent_loss(self, features: Tensor, batch: Batch) -> Tensor:
-        """Box of the object that a patch shows: how far the four numbers are from bells about the true ones."""
-        extents = batch.extents.flatten(2).transpose(1, 2)  # [V, P, 4]
-        shown = ~extents.isnan().any(-1)
-        if not shown.any():
-            return features.new_zeros(())
-        target = bell(NUMBERS, (NUMBERS - 1) * extents[shown].flatten(), EXTENT_SIGMA)
-        log_p = F.log_softmax(self.extend(features[shown]).float().unflatten(-1, (4, NUMBERS)), dim=-1)
-        return F.kl_div(log_p.flatten(0, 1), target, reduction="batchmean")
+
+def extent_loss(logits_of: Callable[[Tensor], Tensor], extents: Tensor) -> Tensor:
+    """How far what is said of boxes is from bells about their true numbers, over patches that show an object.
+
+    extents: [V, 4, G, G], NaN where a patch shows none; logits_of: mask [V, P] of patches that do to [N, 4, NUMBERS].
+    """
+    boxes = extents.flatten(2).transpose(1, 2)  # [V, P, 4]
+    shown = ~boxes.isnan().any(-1)
+    if not shown.any():
+        return boxes.new_zeros(())
+    target = bell(NUMBERS, (NUMBERS - 1) * boxes[shown].flatten(), EXTENT_SIGMA)
+    log_p = F.log_softmax(logits_of(shown).float(), dim=-1)
+    return F.kl_div(log_p.flatten(0, 1), target, reduction="batchmean")
 
 
 def bell(steps: int, centre: Tensor, sigma: float) -> Tensor:
@@ -115,27 +122,48 @@ def bell(steps: int, centre: Tensor, sigma: float) -> Tensor:
 
 
 class GroundingHead(nn.Module):
-    """Which patches of the photo show the class of the sketch, read from the middle of the language model."""
+    """Which patches of the photo show the class of the sketch, and which box the object of each patch has, read from
+    the middle of the language model.
+
+    Boxes are said with the model's own words for numbers: of the answers alone, each number is trained some hundred
+    times less often than what a patch can tell in the same step.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.match = nn.Linear(width, 1)
+        self.extend = nn.Linear(width, 4 * width)
 
-    def forward(self, middle: Tensor, batch: Batch) -> Tensor:
-        """middle: [B, L, D] hidden states; returns the mean loss, a scalar."""
+    def forward(self, middle: Tensor, batch: Batch, number_logits: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """middle: [B, L, D] hidden states; number_logits: hidden states to logits of the numbers of a box (none: boxes
+        are not asked for). Returns the mean loss, a scalar."""
         rows, starts, photos, classes = batch.pairs.unbind(1)
+        unused = self.norm(middle[:1, :1])
+        loss = 0.0 * (self.match(unused).sum() + self.extend(unused).sum())  # DDP waits for each weight's gradient
         if not len(rows):
-            return 0.0 * self.match(self.norm(middle[:1, :1])).sum()
-        shares = batch.patches[photos].flatten(2).to(middle.dtype)  # [R, C + 1, P]
-        wanted, nothing = shares[torch.arange(len(rows)), classes], shares[:, -1]
+            return loss
+        places = starts[:, None] + torch.arange(batch.patches[0, 0].numel(), device=middle.device)
+        states = self.norm(middle[rows[:, None], places])
+        loss = loss + self._match_loss(states, batch.patches[photos].flatten(2).to(middle.dtype), classes)
+        if number_logits is not None:
+            loss = loss + EXTENT_WEIGHT * self._extent_loss(states, batch.extents[photos], number_logits)
+        return loss
+
+    def _match_loss(self, states: Tensor, shares: Tensor, classes: Tensor) -> Tensor:
+        """states: [R, P, D]; shares: [R, C + 1, P]; classes: [R] of the sketches."""
+        wanted, nothing = shares[torch.arange(len(classes)), classes], shares[:, -1]
         others = (1 - wanted - nothing).clamp(min=0)
-        places = starts[:, None] + torch.arange(shares.shape[2], device=middle.device)
-        logits = self.match(self.norm(middle[rows[:, None], places])).float()[..., 0]
+        logits = self.match(states).float()[..., 0]
         found, missed = F.softplus(logits), F.softplus(-logits)
         # other objects are what there is to confuse, so they have more say than the ground
         parts = ((0.5, wanted, missed), (0.35, others, found), (0.15, nothing, found))
         return sum((say * (w * x).sum() / w.sum().clamp(min=1e-6) for say, w, x in parts), start=logits.new_zeros(()))
+
+    def _extent_loss(self, states: Tensor, extents: Tensor, number_logits: Callable[[Tensor], Tensor]) -> Tensor:
+        """states: [R, P, D]; extents: [R, 4, G, G]."""
+        said = self.extend(states).unflatten(-1, (4, states.shape[-1]))
+        return extent_loss(lambda shown: number_logits(F.rms_norm(said[shown], said.shape[-1:])), extents)
 
 
 class Objective(nn.Module):
@@ -166,6 +194,19 @@ class Objective(nn.Module):
         for parameter in unread(unwrap(model)):
             parameter.requires_grad_(False)  # no loss reaches it, and DDP would wait for its gradient
 
+    @property
+    def heads(self) -> nn.ModuleDict:
+        """What serves the loss alone, by name: a later stage goes on with it."""
+        found = {"tower": self.tower_head, "grounding": self.grounding_head}
+        return nn.ModuleDict({name: head for name, head in found.items() if head is not None})
+
+    def load_heads(self, weights: dict[str, Tensor]) -> None:
+        """Weights of the heads of an earlier stage, `tower.` or `grounding.` before their names; those that are not
+        among them begin anew."""
+        for name, head in self.heads.items():
+            if mine := {key.removeprefix(f"{name}."): w for key, w in weights.items() if key.startswith(f"{name}.")}:
+                head.load_state_dict(mine)
+
     def forward(self, batch: Batch, tower_only: bool = False) -> Any:
         """The `Loss` of a batch, or the tower's own loss alone (a warm start)."""
         if tower_only:
@@ -184,8 +225,14 @@ class Objective(nn.Module):
         if self.tower_head is not None:
             auxiliary = auxiliary + self.config.tower * self.tower_head(features, batch)
         if self.grounding_head is not None:
-            auxiliary = auxiliary + self.config.grounding * self.grounding_head(middle, batch)
+            auxiliary = auxiliary + self.config.grounding * self.grounding_head(middle, batch, self._number_logits())
         return Loss((losses * weights).sum(), weights.sum(), auxiliary, by_task)
+
+    def _number_logits(self) -> Callable[[Tensor], Tensor] | None:
+        """Hidden states to logits of 0.00 ... 1.00, where each of these is one token."""
+        if not len(self.numbers):
+            return None
+        return lambda hidden: unwrap(self.model).lm_head(hidden)[..., self.numbers]
 
     def _smoothed(self, logits: Tensor, targets: Tensor, plain: Tensor) -> Tensor:
         """Cross entropy against a bell over neighbouring numbers, where the target is a number."""

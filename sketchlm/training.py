@@ -100,14 +100,14 @@ def build_parts(config: TrainConfig, texts: Sequence[str], classes: Sequence[str
     texts: what a tokenizer made from nothing knows; classes: of the tower's own loss (both serve
     `tiny` only; a bundle brings its own). Raises ValueError for a base that cannot be loaded.
     """
-    head: dict[str, Any] = {}
+    heads: dict[str, Any] = {}
     base = ""
     if config.model.base == "tiny":
         tokenizer = build_tokenizer(texts)
         model: Any = build_tiny(config.model.tiny, tokenizer)
     elif is_bundle(config.model.base):
         bundle = load_bundle(config.model.base, trainable=True, **base_options(config.model, config.precision))
-        model, tokenizer, head, base = bundle.model, bundle.tokenizer, bundle.tower_head, bundle.info.base
+        model, tokenizer, heads, base = bundle.model, bundle.tokenizer, bundle.heads, bundle.info.base
         classes = bundle.info.classes
     else:
         model = load_llava(config.model.base, **base_options(config.model, config.precision))
@@ -119,8 +119,7 @@ def build_parts(config: TrainConfig, texts: Sequence[str], classes: Sequence[str
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         objective = Objective(model, config.loss, number_tokens(tokenizer), len(classes))
-    if objective.tower_head is not None and head:
-        objective.tower_head.load_state_dict(head)
+    objective.load_heads(heads)
     vision = unwrap(model).config.vision_config
     shows = config.loss.tower > 0 or config.loss.grounding > 0  # these learn from what a patch shows
     processor = Processor(

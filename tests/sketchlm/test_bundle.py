@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoProcessor, AutoTokenizer, LlavaForConditionalGeneration
 
 from sketchlm.bundle import BundleInfo, compact, export, is_bundle, load_bundle, read_info, save_bundle
@@ -70,6 +70,11 @@ def shaken(model: Any, seed: int = 1) -> Any:
     return model.eval()
 
 
+def heads_of_tower() -> nn.ModuleDict:
+    """What a stage with the tower's own loss saves beside the model."""
+    return nn.ModuleDict({"tower": TowerHead(SIZES.tower_width, 2, 4)})
+
+
 INFO = BundleInfo("pretrain", "", PromptConfig(system="Hello."), ("dog", "cat"), {"recipe": "tests", "steps": 3})
 
 ADAPTED = [
@@ -89,15 +94,15 @@ def name_of(config: ModelConfig) -> str:
 
 def test_a_model_made_from_nothing_comes_back_to_the_bit(tmp_path: Path) -> None:
     model = tiny_llava(seed=2)
-    head = TowerHead(SIZES.tower_width, 2, 4)
-    save_bundle(tmp_path / "b", model, tiny_tokenizer(), INFO, head)
+    heads = heads_of_tower()
+    save_bundle(tmp_path / "b", model, tiny_tokenizer(), INFO, heads)
     assert is_bundle(str(tmp_path / "b")) and not is_bundle(str(tmp_path))
     bundle = load_bundle(tmp_path / "b")
     assert torch.equal(logits_of(bundle.model), logits_of(model)) and not bundle.model.training
     assert replace(bundle.info, files={}) == INFO
-    again = TowerHead(SIZES.tower_width, 2, 4)
-    again.load_state_dict(bundle.tower_head)
-    assert torch.equal(again.classify.weight, head.classify.weight)
+    again = heads_of_tower()
+    again.load_state_dict(bundle.heads)
+    assert torch.equal(again["tower"].classify.weight, heads["tower"].classify.weight)
     assert bundle.tokenizer.get_vocab() == tiny_tokenizer().get_vocab()
 
 
@@ -128,12 +133,12 @@ def test_adapter_reloaded_merged_and_exported_give_the_same_logits(
 
 def test_a_compact_bundle_has_half_the_bytes_and_answers_alike(base: str, tmp_path: Path) -> None:
     model = tiny_llava(seed=2)
-    save_bundle(tmp_path / "b", model, tiny_tokenizer(), INFO, TowerHead(SIZES.tower_width, 2, 4))
+    save_bundle(tmp_path / "b", model, tiny_tokenizer(), INFO, heads_of_tower())
     compact(tmp_path / "b", tmp_path / "c")
     sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in "bc"]
     assert sizes[1] < 0.55 * sizes[0]
     small = load_bundle(tmp_path / "c")
-    assert next(small.model.parameters()).dtype == torch.float32 and not small.tower_head
+    assert next(small.model.parameters()).dtype == torch.float32 and not small.heads
     assert replace(small.info, files={}) == INFO
     # worst seen: 4e-3 of logits up to 2.5
     assert torch.allclose(logits_of(small.model), logits_of(model), atol=1e-2)
@@ -313,12 +318,12 @@ def saved(folder: Path, base: str = "") -> Path:
         model, tokenizer = adapt(load_llava(base), ADAPTED[0]), load_tokenizer(base)
     else:
         model, tokenizer = tiny_llava(), tiny_tokenizer()
-    save_bundle(folder, model, tokenizer, replace(INFO, base=base), TowerHead(SIZES.tower_width, 2, 4))
+    save_bundle(folder, model, tokenizer, replace(INFO, base=base), heads_of_tower())
     return folder
 
 
 FILES = ("bundle.json", "config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json",
-         "processor_config.json", "preprocessor_config.json", "tower_head.safetensors")  # fmt: skip
+         "processor_config.json", "preprocessor_config.json", "heads.safetensors")  # fmt: skip
 
 
 @pytest.mark.parametrize("gone", FILES)

@@ -181,10 +181,14 @@ def export(folder: str | Path, out: Path, **options: Any) -> None:
     _write_whole(out, write)
 
 
-def compact(folder: str | Path, out: Path) -> None:
-    """Write the same bundle in half precision, without what serves the loss alone: half the bytes, to ship."""
+def compact(folder: str | Path, out: Path, **trained: Any) -> None:
+    """Write the same bundle in half precision, without what serves the loss alone: half the bytes, to ship.
+
+    trained: what its record and card say beside what they said (`license`, say).
+    """
     bundle = load_bundle(folder, trainable=True)
-    save_bundle(out, bundle.model.half(), bundle.tokenizer, bundle.info)
+    info = replace(bundle.info, trained=bundle.info.trained | trained)
+    save_bundle(out, bundle.model.half(), bundle.tokenizer, info)
 
 
 def card(info: BundleInfo, base: str, load: str = LOAD_BUNDLE) -> str:

@@ -134,12 +134,13 @@ def test_adapter_reloaded_merged_and_exported_give_the_same_logits(
 def test_a_compact_bundle_has_half_the_bytes_and_answers_alike(base: str, tmp_path: Path) -> None:
     model = tiny_llava(seed=2)
     save_bundle(tmp_path / "b", model, tiny_tokenizer(), INFO, heads_of_tower())
-    compact(tmp_path / "b", tmp_path / "c")
+    compact(tmp_path / "b", tmp_path / "c", license="CC0")
     sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in "bc"]
     assert sizes[1] < 0.55 * sizes[0]
     small = load_bundle(tmp_path / "c")
     assert next(small.model.parameters()).dtype == torch.float32 and not small.heads
-    assert replace(small.info, files={}) == INFO
+    assert replace(small.info, files={}) == replace(INFO, trained=INFO.trained | {"license": "CC0"})
+    assert "License: CC0" in (tmp_path / "c" / "README.md").read_text()
     # worst seen: 4e-3 of logits up to 2.5
     assert torch.allclose(logits_of(small.model), logits_of(model), atol=1e-2)
 

@@ -17,6 +17,8 @@ from sketchlm.model import num_image_tokens, unwrap
 from sketchlm.processor import Processor, ProcessorConfig
 from sketchlm.shards import read_samples
 
+CONTROLS = "shuffled: with the sketch of another question; constant: the best answer that is always the same"
+
 
 class Judgement(NamedTuple):
     """Figures by name, each beside what no sight of the sketch would give."""
@@ -40,18 +42,23 @@ def judge(
     config = ProcessorConfig(prompt=loaded.info.prompt, tasks=tasks, blind=blind)
     processor = Processor(loaded.tokenizer, vision.image_size, num_image_tokens(loaded.model), config)
     asked = collect(islice(read_samples(shards), limit), processor)
-    trained = columns(asked, evaluate(loaded.model, processor, asked))
+    trained = _answered(columns(asked, evaluate(loaded.model, processor, asked)))
     swapped: dict[str, Column] = {}
     if controls and not blind:
         others = {task: shuffled(them) for task, them in asked.items()}
-        swapped = columns(others, evaluate(loaded.model, processor, others))
+        swapped = _answered(columns(others, evaluate(loaded.model, processor, others)))
     return Judgement(trained, swapped, constants(asked, processor))
+
+
+def _answered(found: dict[str, Column]) -> dict[str, Column]:
+    """Those with a question at least: few scenes may hold none with boxes to choose from, say."""
+    return {name: column for name, column in found.items() if column.rows}
 
 
 def show(judgement: Judgement, title: str, console: Console) -> None:
     """A table: one line a figure."""
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    for name in ("", "as trained (95 %)", "sketches shuffled", "constant", "n"):
+    table = Table(title=title, title_justify="left", caption=CONTROLS, caption_justify="left", box=None, pad_edge=False)
+    for name in ("", "as trained (95 %)", "shuffled", "constant", "n"):
         table.add_column(name, justify="left" if not name else "right")
     for name, column in judgement.trained.items():
         figure, swapped = column.figure(), judgement.shuffled.get(name)

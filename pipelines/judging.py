@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -31,13 +32,21 @@ class Judgement(NamedTuple):
 
 
 def judge(
-    bundle: str | Path, shards: str, tasks: tuple[str, ...], limit: int, blind: bool = False, controls: bool = True
+    bundle: str | Path,
+    shards: str,
+    tasks: tuple[str, ...],
+    limit: int,
+    blind: bool = False,
+    controls: bool = True,
+    device: str = "",
 ) -> Judgement:
     """Ask the questions of the first `limit` samples.
 
-    blind: the sketches are hidden, as in training. Raises ValueError for a bundle or shards that cannot be read.
+    blind: the sketches are hidden, as in training; device: "" = the best there is.
+    Raises ValueError for a bundle or shards that cannot be read.
     """
     loaded = load_bundle(bundle)
+    loaded.model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     vision = unwrap(loaded.model).config.vision_config
     config = ProcessorConfig(prompt=loaded.info.prompt, tasks=tasks, blind=blind)
     processor = Processor(loaded.tokenizer, vision.image_size, num_image_tokens(loaded.model), config)

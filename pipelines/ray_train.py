@@ -58,7 +58,8 @@ def launch(config: TrainConfig, options: Launch, console: Console) -> None:
     from ray.train import FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
     from ray.train.torch import TorchTrainer
 
-    stages.make_missing(config.loader.shards, console)
+    for shards in (config.loader.shards, config.unseen):
+        stages.make_missing(shards, console)
     said = Path(config.out) / SAID
     said.parent.mkdir(parents=True, exist_ok=True)
     trainer = TorchTrainer(
@@ -109,6 +110,7 @@ def _from_anywhere(config: TrainConfig) -> TrainConfig:
     return replace(
         config,
         out=absolute(config.out),
+        unseen=config.unseen and absolute(config.unseen),
         loader=replace(config.loader, shards=absolute(config.loader.shards)),
         model=replace(config.model, base=absolute(base) if Path(base).is_dir() else base),
     )

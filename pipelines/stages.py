@@ -77,6 +77,7 @@ def run(config: TrainConfig, console: Console) -> Path:
     set_seed(config.seed)
     if not config.dry_run:
         make_missing(config.loader.shards, console)
+        make_missing(config.unseen, console)
     if config.warm.steps and config.model.base == "tiny":
         before = warm_start(config)
         bundle = Path(before.out) / "bundle"
@@ -86,23 +87,23 @@ def run(config: TrainConfig, console: Console) -> Path:
             config = replace(config, model=replace(config.model, base=str(bundle)))
     bundle = train(config, texts(), CLASSES, console)
     if not config.dry_run:
+        console.print(f"bundle: [bold]{bundle}[/]")
         if config.unseen and not int(os.environ.get("RANK", 0)):
             judge_unseen(bundle, config, console)
-        console.print(f"bundle: [bold]{bundle}[/]")
     return bundle
 
 
 def judge_unseen(bundle: Path, config: TrainConfig, console: Console) -> None:
     """What the bundle answers on shards that training never saw, shown and kept as `unseen.json` beside it."""
-    make_missing(config.unseen, console)
-    found = judge(bundle, config.unseen, config.processor.tasks, config.unseen_limit, config.processor.blind)
+    blind, tasks = config.processor.blind, config.processor.tasks
+    found = judge(bundle, config.unseen, tasks, config.unseen_limit, blind, device=config.device)
     show(found, f"{config.unseen_limit} unseen samples of {config.unseen}", console)
     save(found, bundle.with_name("unseen.json"))
 
 
 def make_missing(shards: str, console: Console) -> None:
-    """Shards of the embedded default, where they are missing: the first process of a launch makes them, the
-    others wait until they are there.
+    """Shards of the embedded default, where they are named and missing: the first process of a launch makes them,
+    the others wait until they are there.
     """
     folder = Path(shards).absolute()
     made = [name for name, recipe in instructions.RECIPES.items() if Path(recipe().out).absolute() == folder]

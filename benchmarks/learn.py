@@ -140,6 +140,7 @@ def main() -> None:
     console = Console(highlight=False)
     for recipe in (options.recipe, f"{options.recipe}_val"):
         instructions.ensure(recipe, console)
+    code = commit()
     for arm in () if options.page_only or options.ship else arms_of(options):
         if options.arms and arm.name not in options.arms:
             continue
@@ -147,7 +148,8 @@ def main() -> None:
         before = json.loads(place.read_text())["seconds"] if place.is_file() else 0.0
         seconds = before + train_arm(arm, console)
         place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(json.dumps(judge_arm(arm, options, seconds, console)) + "\n")
+        record = judge_arm(arm, options, seconds, console) | {"commit": code, "date": str(date.today())}
+        place.write_text(json.dumps(record) + "\n")
     found = [json.loads(path.read_text()) for path in sorted(Path(options.out).glob("*.json"))]
     records = {record["arm"]: record for record in found}
     write_page(records, options)
@@ -168,7 +170,7 @@ def write_page(records: dict[str, dict[str, Any]], options: Options) -> None:
         "# Does it learn from the sketch?",
         "`make bench-learn` trains arms that differ in one thing and judges all on the same unseen scenes with unseen\n"
         "sketches. `python -m benchmarks.learn --help` says how; 95 % intervals are over images drawn anew.",
-        f"Recipe `{options.recipe}` \u00b7 {date.today()} \u00b7 commit {commit()}",
+        f"Recipe `{options.recipe}`.",
     ]
     for title, names, text in EXPERIMENTS:
         there = [records[name] for name in names if name in records]
@@ -187,7 +189,9 @@ def ship(records: dict[str, dict[str, Any]], options: Options) -> Path:
     compact(f"{options.out}/sketch/finetune/bundle", folder, license=LICENSE)
     there = [records[name] for name in ("sketch", "blind") if name in records]
     card = folder / CARD
-    figures = f"## Figures\n\n{date.today()}, commit {commit()}. {FIGURES}\n\n{table_of(there)}\n\n{LIMITS}\n"
+    figures = (
+        f"## Figures\n\n{there[0]['date']}, commit {there[0]['commit']}. {FIGURES}\n\n{table_of(there)}\n\n{LIMITS}\n"
+    )
     card.write_text(f"{card.read_text()}\n{figures}")
     return folder
 
@@ -251,7 +255,7 @@ def costs_of(records: Sequence[dict[str, Any]]) -> str:
         f"- {record['arm']}: "
         + ", ".join(f"{count:,} steps of {stage}" for stage, count in record["steps"].items())
         + f"; {record['seconds'] / 60:.0f} minutes here on {record['threads']} thread(s), what it shares with an arm "
-        "before it not counted"
+        f"before it not counted; {record['date']}, commit {record['commit']}"
         for record in records
     )
 

@@ -22,12 +22,12 @@ def tiny() -> TrainConfig:
         model=ModelConfig(
             base="tiny", tiny=TinyConfig(tower="focal", tower_layers=2), connector="full", language="full"
         ),
-        loader=LoaderConfig(shards="out/instructions/tiny", batch_size=32),
+        loader=LoaderConfig(shards="out/instructions/tiny", batch_size=16),
         processor=ProcessorConfig(prompt=PromptConfig(system="", short=False), tasks=("describe",), max_length=512),
         loss=LossConfig(box_sigma=2.5, grounding=1.0),
         optimizer=OptimizerConfig(name="muon", lr=1e-3, muon_lr=0.02, beta2=0.95, warmup=0.05, final=0.05),
-        warm=WarmStartConfig(steps=300, batch_size=32),
-        steps=150,
+        warm=WarmStartConfig(steps=420, batch_size=16),
+        steps=130,
         checkpoint_every=100,
         out="out/pretrain/tiny",
     )
@@ -39,8 +39,8 @@ def learn() -> TrainConfig:
     return replace(
         base,
         recipe="learn",
-        loader=replace(base.loader, shards="out/instructions/learn"),
-        warm=replace(base.warm, steps=1000),
+        loader=replace(base.loader, shards="out/instructions/learn", batch_size=32),
+        warm=replace(base.warm, steps=1000, batch_size=32),
         steps=200,
         out="out/pretrain/learn",
     )

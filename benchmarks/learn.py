@@ -267,10 +267,12 @@ def draw_curves(records: Sequence[dict[str, Any]]) -> None:
     picture = Figure(figsize=(9, 5), layout="constrained")
     panels = picture.subplots(2, 2).flat
     for panel, task in zip(panels, finetune.TASKS, strict=True):
+        top = 0.0
         for record, style in zip(records, ("-", "--"), strict=False):
             steps, losses = smoothed(Path(record["logs"][-1]), f"loss_{task}")
             panel.plot(steps, losses, style, label=record["arm"], linewidth=1.5)
-        panel.set(title=task, xlabel="step", ylabel="cross entropy, nats a token", ylim=(0, None))
+            top = max(top, losses[len(losses) // 5])
+        panel.set(title=task, xlabel="step", ylabel="cross entropy, nats a token", ylim=(0, 1.5 * top))
         panel.grid(alpha=0.3)
         panel.legend(frameon=False)
     picture.savefig(CURVES, dpi=110)

@@ -83,15 +83,16 @@ def arms_of(options: Options) -> list[Arm]:
 
 
 def chain(options: Options, name: str, first: TrainConfig | None, second: TrainConfig, blind: bool = False) -> Arm:
-    """Warm start, stage I, stage II, each from the one before; the warm start is shared by all that see."""
+    """Warm start (where the recipe has one), stage I, stage II, each from the one before; the warm start is shared by
+    all that see."""
     begin = pretrain.RECIPES[options.recipe]()
-    tower = replace(warm_start(begin), seed=options.seed, threads=options.threads)
-    tower = replace(tower, out=f"{options.out}/{'blind' if blind else 'shared'}/tower")
-    configs = [tower]
+    configs: list[TrainConfig] = []
+    if begin.warm.steps:
+        tower = replace(warm_start(begin), seed=options.seed, threads=options.threads)
+        configs.append(replace(tower, out=f"{options.out}/{'blind' if blind else 'shared'}/tower"))
     for config, place in ((first, "pretrain"), (second, "finetune")):
         if config is not None:
-            base = f"{configs[-1].out}/bundle"
-            model = replace(config.model, base=base)
+            model = replace(config.model, base=f"{configs[-1].out}/bundle" if configs else begin.model.base)
             configs.append(replace(config, model=model, out=f"{options.out}/{name}/{place}"))
     if blind:
         configs = [replace(c, processor=replace(c.processor, blind=True)) for c in configs]

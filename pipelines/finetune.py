@@ -26,7 +26,7 @@ def from_stage_one(base: TrainConfig) -> TrainConfig:
 
 def tiny() -> TrainConfig:
     """The small model on shapeworld: minutes on a laptop. The embedded default."""
-    return replace(from_stage_one(pretrain.tiny()), steps=520, task_weights=(("bbox", 2.0),))
+    return replace(from_stage_one(pretrain.tiny()), steps=250, task_weights=(("bbox", 2.0),))
 
 
 def learn() -> TrainConfig:

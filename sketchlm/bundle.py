@@ -29,6 +29,7 @@ from safetensors.torch import load_file, save_file
 from sketchlm.model import HUB_ID, load_llava, quiet, trained_parameters, unwrap
 from sketchlm.prompt import PromptConfig, chat_template
 from sketchlm.tokenizer import first_line, load_tokenizer
+from sketchlm.weights import shipped
 
 if TYPE_CHECKING:
     from torch import nn
@@ -132,6 +133,29 @@ def load_bundle(folder: str | Path, trainable: bool = False, **options: Any) -> 
         model = _load_adapter(model, folder / ADAPTER, trainable)
     heads = load_file(folder / HEADS) if (folder / HEADS).is_file() else {}
     return Bundle(model.eval(), tokenizer, info, heads)
+
+
+def load_tower(model: Any, name: str) -> None:
+    """Give a model the tower of a bundle: a folder, or the name of one that comes with the package.
+
+    Raises ValueError where there is no such bundle, and for a tower of other sizes.
+    """
+    folder = Path(name) if is_bundle(name) else shipped(name)
+    if not is_bundle(str(folder)):
+        raise ValueError(
+            f"model.tower_weights: no bundle lies at {name}, and none that comes with sketchlm is called so"
+        )
+    theirs = load_bundle(folder).model.model.vision_tower.state_dict()
+    ours = model.model.vision_tower.state_dict()
+    shapes = [{key: tuple(tensor.shape) for key, tensor in tower.items()} for tower in (ours, theirs)]
+    if shapes[0] != shapes[1]:
+        differ = sorted(key for key in shapes[0] | shapes[1] if shapes[0].get(key) != shapes[1].get(key))
+        raise ValueError(
+            f"model.tower_weights: the tower of {folder} has other sizes than model.tiny says, the first to differ is "
+            f"{differ[0]}: {shapes[1].get(differ[0])} there, {shapes[0].get(differ[0])} here; take its sizes, or set "
+            'model.tower_weights to "" and warm.steps to some hundreds'
+        )
+    model.model.vision_tower.load_state_dict(theirs)
 
 
 def read_info(folder: Path) -> BundleInfo:

@@ -57,6 +57,9 @@ class ModelConfig:
     base: str = "tiny"
     """`tiny` (made from nothing), a bundle of ours, or a LLaVA-1.5 in Hugging Face layout: a folder or hub id."""
     tiny: TinyConfig = field(default_factory=TinyConfig)
+    tower_weights: str = ""
+    """Bundle whose tower a `tiny` model begins with, as LLaVA begins with CLIP's: a folder, or the name of one that
+    comes with the package (`learn`); "" = from nothing."""
     tower: Literal["frozen", "full"] = "frozen"
     """Full only where a recipe starts from nothing."""
     connector: Literal["full", "lora", "frozen"] = "full"

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import torch
 
-from sketchlm.bundle import BundleInfo, is_bundle, load_bundle
+from sketchlm.bundle import BundleInfo, is_bundle, load_bundle, load_tower
 from sketchlm.collator import Batch, Collator
 from sketchlm.loader import Loader, LoaderConfig
 from sketchlm.loss import LossConfig, Objective
@@ -105,6 +105,8 @@ def build_parts(config: TrainConfig, texts: Sequence[str], classes: Sequence[str
     if config.model.base == "tiny":
         tokenizer = build_tokenizer(texts)
         model: Any = build_tiny(config.model.tiny, tokenizer)
+        if config.model.tower_weights:
+            load_tower(model, config.model.tower_weights)
     elif is_bundle(config.model.base):
         bundle = load_bundle(config.model.base, trainable=True, **base_options(config.model, config.precision))
         model, tokenizer, heads, base = bundle.model, bundle.tokenizer, bundle.heads, bundle.info.base

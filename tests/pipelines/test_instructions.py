@@ -31,9 +31,9 @@ def test_every_recipe_is_a_complete_config(name: str) -> None:
     assert config.out == f"out/instructions/{name}"
     assert RECIPES[name].__doc__
     checked(config)
-    split = "val" if name.endswith("_val") else "train"
+    split = "val" if name.endswith(("_val", "_brush")) else "train"
     assert config.source.world.split == config.bank.split == split
-    assert HELD_OUT_STYLE not in config.bank.styles
+    assert (HELD_OUT_STYLE in config.bank.styles) == name.endswith("_brush")
 
 
 def test_training_and_evaluation_differ_in_nothing_but_split_and_size() -> None:

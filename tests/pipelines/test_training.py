@@ -81,6 +81,7 @@ def overrides(config: TrainConfig) -> list[str]:
     """A command line that makes `tiny` as small as `small`."""
     sizes = ["--model.tiny.side", "32", "--model.tiny.tower-width", "32", "--model.tiny.width", "32"]
     sizes += ["--model.tiny.layers", "2", "--model.tiny.heads", "2", "--loader.batch-size", "2", "--warm.steps", "2"]
+    sizes += ["--model.tower-weights", "", "--warm.batch-size", "2"]
     where = ["--loader.shards", config.loader.shards, "--out", config.out, "--device", "cpu", "--threads", "1"]
     return [*sizes, *where, "--steps", str(config.steps), "--trackers", "--checkpoint-every", "2"]
 

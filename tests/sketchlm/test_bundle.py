@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import AutoProcessor, AutoTokenizer, LlavaForConditionalGeneration
 
-from sketchlm.bundle import BundleInfo, compact, export, is_bundle, load_bundle, read_info, save_bundle
+from sketchlm.bundle import BundleInfo, compact, export, is_bundle, load_bundle, load_tower, read_info, save_bundle
 from sketchlm.bundle import card as make_card
 from sketchlm.loss import LossConfig, Objective, TowerHead, normalise
 from sketchlm.model import ModelConfig, adapt, load_llava, num_image_tokens, trained_parameters, unwrap
@@ -143,6 +143,20 @@ def test_a_compact_bundle_has_half_the_bytes_and_answers_alike(base: str, tmp_pa
     assert "License: CC0" in (tmp_path / "c" / "README.md").read_text()
     # worst seen: 4e-3 of logits up to 2.5
     assert torch.allclose(logits_of(small.model), logits_of(model), atol=1e-2)
+
+
+def test_a_model_begins_with_the_tower_of_a_bundle(tmp_path: Path) -> None:
+    save_bundle(tmp_path / "b", tiny_llava(seed=2), tiny_tokenizer(), INFO)
+    model = tiny_llava(seed=5)
+    before = model.lm_head.weight.clone()
+    load_tower(model, str(tmp_path / "b"))
+    for name, weight in tiny_llava(seed=2).model.vision_tower.state_dict().items():
+        assert torch.equal(model.model.vision_tower.state_dict()[name], weight)
+    assert torch.equal(model.lm_head.weight, before)
+    with pytest.raises(ValueError, match=r"the tower of .*learn has other sizes .* set model\.tower_weights to \"\""):
+        load_tower(model, "learn")
+    with pytest.raises(ValueError, match=r"model\.tower_weights: no bundle lies at nothing, and none"):
+        load_tower(model, "nothing")
 
 
 def test_an_adapter_on_a_model_made_from_nothing_is_saved_merged(tmp_path: Path) -> None:

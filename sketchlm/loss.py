@@ -45,7 +45,7 @@ class Loss(NamedTuple):
 PLACE_WEIGHT = 0.5
 """Of the tower's own loss: where a patch lies, beside what it shows."""
 EXTENT_WEIGHT = 0.5
-"""Of the tower's own loss: the box of what a patch shows."""
+"""Of the tower's own loss, and of grounding: the box of what a patch shows."""
 EXTENT_SIGMA = 2.5
 """Spread of its targets over neighbouring numbers."""
 NUMBERS = 101
@@ -125,8 +125,8 @@ class GroundingHead(nn.Module):
     """Which patches of the photo show the class of the sketch, and which box the object of each patch has, read from
     the middle of the language model.
 
-    Boxes are said with the model's own words for numbers: of the answers alone, each number is trained some hundred
-    times less often than what a patch can tell in the same step.
+    Boxes are said with the model's own words for numbers: the answers alone train these some twenty times less often
+    than all patches together do.
     """
 
     def __init__(self, width: int) -> None:
@@ -152,7 +152,7 @@ class GroundingHead(nn.Module):
 
     def _match_loss(self, states: Tensor, shares: Tensor, classes: Tensor) -> Tensor:
         """states: [R, P, D]; shares: [R, C + 1, P]; classes: [R] of the sketches."""
-        wanted, nothing = shares[torch.arange(len(classes)), classes], shares[:, -1]
+        wanted, nothing = shares[torch.arange(len(classes), device=classes.device), classes], shares[:, -1]
         others = (1 - wanted - nothing).clamp(min=0)
         logits = self.match(states).float()[..., 0]
         found, missed = F.softplus(logits), F.softplus(-logits)

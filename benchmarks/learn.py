@@ -11,7 +11,6 @@ Every arm goes on where it was stopped; benchmarks/learn.md is made from out/lea
 from __future__ import annotations
 
 import json
-import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -22,6 +21,7 @@ from typing import Any, Literal
 import tyro
 from rich.console import Console
 
+from benchmarks.commit import commit
 from pipelines import finetune, instructions, pretrain, stages
 from pipelines.judging import judge, show
 from sketchgen.shapeworld import CLASSES
@@ -139,10 +139,11 @@ def main() -> None:
     """Train, judge, write."""
     options = tyro.cli(Options, description=__doc__)
     console = Console(highlight=False)
-    for recipe in (options.recipe, f"{options.recipe}_val"):
+    arms = [] if options.page_only or options.ship else arms_of(options)
+    for recipe in (options.recipe, f"{options.recipe}_val") if arms else ():
         instructions.ensure(recipe, console)
     code = commit()
-    for arm in () if options.page_only or options.ship else arms_of(options):
+    for arm in arms:
         if options.arms and arm.name not in options.arms:
             continue
         place = Path(options.out) / f"{arm.name}.json"
@@ -157,12 +158,6 @@ def main() -> None:
     console.print(f"written: {PAGE}, {CURVES}")
     if options.ship:
         console.print(f"written: {ship(records, options)}")
-
-
-def commit() -> str:
-    """Short hash of what runs, with a mark where files differ from it."""
-    named = ["git", "describe", "--always", "--dirty"]
-    return subprocess.run(named, capture_output=True, text=True).stdout.strip()
 
 
 def write_page(records: dict[str, dict[str, Any]], options: Options) -> None:
@@ -181,7 +176,7 @@ def write_page(records: dict[str, dict[str, Any]], options: Options) -> None:
         draw_curves([records[name] for name in ("sketch", "blind") if name in records])
         parts.append(f"![The loss of each task over the steps of stage II]({CURVES.name})")
     by_hand = PAGE.read_text().partition(BY_HAND)[2] if PAGE.is_file() else ""
-    PAGE.write_text("\n\n".join(parts) + f"\n\n{BY_HAND}\n" + (by_hand or "\n"))
+    PAGE.write_text("\n\n".join([*parts, BY_HAND, by_hand.strip()]) + "\n")
 
 
 def ship(records: dict[str, dict[str, Any]], options: Options) -> Path:

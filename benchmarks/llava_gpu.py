@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import gc
 import platform
-import subprocess
 import tempfile
 import time
 import warnings
@@ -34,6 +33,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.commit import commit
 from sketchlm.collator import IGNORE, PADDING, Batch
 from sketchlm.estimate import known_config, peak_flops
 from sketchlm.loss import LossConfig, Objective, normalise
@@ -301,11 +301,10 @@ def page(results: dict[bool, list[Result]], steps: int, device: torch.device) ->
     import transformers
 
     name = torch.cuda.get_device_name() if device.type == "cuda" else platform.machine()
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     versions = f"torch {torch.__version__}, transformers {transformers.__version__}, peft {peft.__version__}"
     what, convention = (__doc__ or "").split("\n\n")[2:4]
     lines = ["# LLaVA-1.5-7B on a GPU", ""]
-    lines += [f"`python -m benchmarks.llava_gpu` · {date.today()} · commit {commit} · {name} · {versions};"]
+    lines += [f"`python -m benchmarks.llava_gpu` · {date.today()} · commit {commit()} · {name} · {versions};"]
     lines += [f"{steps} steps after {WARM_UP} others.", "", what, "", convention.rstrip()]
     for checkpointing, found in results.items():
         lines += ["", f"## Activations {'computed again in the backward pass' if checkpointing else 'kept'}", ""]

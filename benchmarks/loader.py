@@ -12,7 +12,6 @@ import os
 import platform
 import re
 import resource
-import subprocess
 import tarfile
 import tempfile
 import time
@@ -31,6 +30,7 @@ import tyro
 import webdataset as wds
 from rich.console import Console
 
+from benchmarks.commit import commit
 from data_manifests.schema import STRIP_SIDE, Completion, validate
 from sketchlm.loader import Loader, LoaderConfig, RawSample
 
@@ -264,9 +264,6 @@ def table(
     options: Options, speeds: dict[str, dict[str, Speed]], resume: dict[int, float], memory: list[tuple[int, float]]
 ) -> str:
     """The page as Markdown. speeds: samples/s by kind of sample and way of reading."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
     kinds = list(speeds)
     rows = "".join(
         f"| {way} |"
@@ -282,7 +279,7 @@ def table(
     growth = max(mib for _, mib in points) - min(mib for _, mib in points)
     return f"""# The streaming loader
 
-`python -m benchmarks.loader` · {date.today()} · commit {commit} ·
+`python -m benchmarks.loader` · {date.today()} · commit {commit()} ·
 {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()} · one thread a process,
 {options.samples} samples in shards of {options.per_shard}, best of {options.rounds} rounds.
 

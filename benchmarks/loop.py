@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import platform
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +24,7 @@ import torch
 import tyro
 from rich.console import Console
 
+from benchmarks.commit import commit
 from pipelines import instructions, pretrain
 from pipelines.stages import texts
 from sketchgen.shapeworld import CLASSES
@@ -154,7 +154,6 @@ def share_of_product(config: TrainConfig, objective: Any, batches: list[Batch], 
 
 def write(options: Options, times: dict[str, Times], saving: float, share: float, batches: list[Batch]) -> None:
     """The page."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     bare, loop = times["bare"], times["loop"]
     rows = [
         ("clock, median of a step, ms", *(f"{1000 * statistics.median(t.clock):.1f}" for t in (bare, loop))),
@@ -170,7 +169,7 @@ def write(options: Options, times: dict[str, Times], saving: float, share: float
     lines = [
         "# The training loop",
         "",
-        f"`python -m benchmarks.loop` · {date.today()} · commit {commit} ·",
+        f"`python -m benchmarks.loop` · {date.today()} · commit {commit()} ·",
         f"{platform.machine()}, torch {torch.__version__.split('+')[0]}, one thread, stage I of the "
         f"recipe `tiny` with {options.batch_size} sketches a step ({tokens:,.0f} tokens),",
         f"{options.steps - 1} steps of each loop in turns.",

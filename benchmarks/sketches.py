@@ -9,7 +9,6 @@ import multiprocessing
 import os
 import platform
 import resource
-import subprocess
 import tempfile
 import time
 from collections import Counter
@@ -25,6 +24,7 @@ import tyro
 from numpy.typing import NDArray
 from rich.console import Console
 
+from benchmarks.commit import commit
 from pipelines.sketches import sample
 from sketchgen import engine
 from sketchgen.config import RunConfig, checked
@@ -142,9 +142,6 @@ def best_cost(config: RunConfig, null: bool, rounds: int) -> Cost:
 
 def table(config: RunConfig, nothing: Cost, default: Cost, rates: dict[int, float]) -> str:
     """The page as Markdown."""
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
     heads = "".join(f" {stage} |" for stage in STAGES)
     rows = "".join(
         f"| {name} | {cost.cpu:.1f} |"
@@ -154,7 +151,7 @@ def table(config: RunConfig, nothing: Cost, default: Cost, rates: dict[int, floa
     )
     return f"""# The sketch pipeline
 
-`make bench-sketches ARGS="--annotations FILE --images DIR"` · {date.today()} · commit {commit} ·
+`make bench-sketches ARGS="--annotations FILE --images DIR"` · {date.today()} · commit {commit()} ·
 {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()} · \
 source `{config.source.name}`, {default.handled} instances ({default.written} written), one thread a worker.
 

@@ -17,12 +17,12 @@ from matplotlib.patches import Rectangle
 from rich.console import Console
 
 from pipelines import instructions
+from pipelines.judging import processor_of
 from sketchlm.answer import answer, read_boxes
 from sketchlm.bundle import load_bundle
 from sketchlm.evaluate import Asked, collect, score
 from sketchlm.frame import to_frame
-from sketchlm.model import num_image_tokens, unwrap
-from sketchlm.processor import Processor, ProcessorConfig
+from sketchlm.processor import Processor
 from sketchlm.shards import read_samples
 from sketchlm.weights import shipped
 
@@ -40,9 +40,7 @@ def main() -> None:
     """Ask, and draw."""
     rcParams["font.size"] = 8
     loaded = load_bundle(sys.argv[1] if len(sys.argv) > 1 else shipped("learn"))
-    vision = unwrap(loaded.model).config.vision_config
-    config = ProcessorConfig(prompt=loaded.info.prompt, tasks=TASKS)
-    processor = Processor(loaded.tokenizer, vision.image_size, num_image_tokens(loaded.model), config)
+    processor = processor_of(loaded, TASKS)
     shards = instructions.ensure("learn_val", Console())
     samples = enumerate(islice(read_samples(shards), COLUMNS * ROWS))
     scenes = [most_asked(collect([raw], processor), number) for number, raw in samples]

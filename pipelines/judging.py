@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from sketchlm.bundle import load_bundle
+from sketchlm.bundle import Bundle, load_bundle
 from sketchlm.evaluate import Column, collect, columns, constants, evaluate, shuffled
 from sketchlm.model import num_image_tokens, unwrap
 from sketchlm.processor import Processor, ProcessorConfig
@@ -47,9 +47,7 @@ def judge(
     """
     loaded = load_bundle(bundle)
     loaded.model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    vision = unwrap(loaded.model).config.vision_config
-    config = ProcessorConfig(prompt=loaded.info.prompt, tasks=tasks, blind=blind)
-    processor = Processor(loaded.tokenizer, vision.image_size, num_image_tokens(loaded.model), config)
+    processor = processor_of(loaded, tasks, blind)
     asked = collect(islice(read_samples(shards), limit), processor)
     trained = _answered(columns(asked, evaluate(loaded.model, processor, asked)))
     swapped: dict[str, Column] = {}
@@ -57,6 +55,13 @@ def judge(
         others = {task: shuffled(them) for task, them in asked.items()}
         swapped = _answered(columns(others, evaluate(loaded.model, processor, others)))
     return Judgement(trained, swapped, constants(asked, processor))
+
+
+def processor_of(bundle: Bundle, tasks: tuple[str, ...], blind: bool = False) -> Processor:
+    """What makes questions of samples for a bundle, in the prompt that it was trained with."""
+    vision = unwrap(bundle.model).config.vision_config
+    config = ProcessorConfig(prompt=bundle.info.prompt, tasks=tasks, blind=blind)
+    return Processor(bundle.tokenizer, vision.image_size, num_image_tokens(bundle.model), config)
 
 
 def _answered(found: dict[str, Column]) -> dict[str, Column]:

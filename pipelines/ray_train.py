@@ -58,8 +58,7 @@ def launch(config: TrainConfig, options: Launch, console: Console) -> None:
     from ray.train import FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
     from ray.train.torch import TorchTrainer
 
-    for shards in (config.loader.shards, config.unseen):
-        stages.make_missing(shards, console)
+    stages.make_missing(config, console)
     said = Path(config.out) / SAID
     said.parent.mkdir(parents=True, exist_ok=True)
     trainer = TorchTrainer(

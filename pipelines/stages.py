@@ -75,9 +75,7 @@ def run(config: TrainConfig, console: Console) -> Path:
     from accelerate.utils import set_seed
 
     set_seed(config.seed)
-    if not config.dry_run:
-        make_missing(config.loader.shards, console)
-        make_missing(config.unseen, console)
+    make_missing(config, console)
     if config.warm.steps and config.model.base == "tiny":
         before = warm_start(config)
         bundle = Path(before.out) / "bundle"
@@ -101,18 +99,18 @@ def judge_unseen(bundle: Path, config: TrainConfig, console: Console) -> None:
     save(found, bundle.with_name("unseen.json"))
 
 
-def make_missing(shards: str, console: Console) -> None:
-    """Shards of the embedded default, where they are named and missing: the first process of a launch makes them,
-    the others wait until they are there.
+def make_missing(config: TrainConfig, console: Console) -> None:
+    """Shards of the embedded default, to train and to judge on, where they are missing: the first process of a launch
+    makes them, the others wait until they are there.
     """
-    folder = Path(shards).absolute()
-    made = [name for name, recipe in instructions.RECIPES.items() if Path(recipe().out).absolute() == folder]
-    if not made:
-        return
-    if not int(os.environ.get("RANK", 0)):
-        instructions.ensure(made[0], console)
-    while not is_complete(instructions.RECIPES[made[0]]()):
-        time.sleep(POLL_SECONDS)
+    folders = {Path(shards).absolute() for shards in (config.loader.shards, config.unseen) if shards}
+    for name, recipe in instructions.RECIPES.items():
+        if config.dry_run or Path(recipe().out).absolute() not in folders:
+            continue
+        if not int(os.environ.get("RANK", 0)):
+            instructions.ensure(name, console)
+        while not is_complete(recipe()):
+            time.sleep(POLL_SECONDS)
 
 
 def texts() -> list[str]:

@@ -15,7 +15,6 @@ from sketchlm.metrics import Figure, Values, balanced_accuracy, bootstrap, iou, 
 from sketchlm.processor import Processor
 from sketchlm.shards import RawSample
 
-Control = Literal["none", "shuffled"]
 MIN_CHOICES = 4
 """Single-instance classes of an image from which boxes are counted: with fewer, guessing pays."""
 
@@ -159,11 +158,6 @@ def columns(asked: dict[str, list[Asked]], scores: dict[str, list[dict[str, floa
         found["DESCRIBE class named"] = column("describe", "right")
         found["DESCRIBE box Acc@0.5"] = column("describe", "half")
     return found
-
-
-def summarise(asked: dict[str, list[Asked]], scores: dict[str, list[dict[str, float]]]) -> dict[str, Figure]:
-    """The figures of a table, with intervals."""
-    return {name: column.figure() for name, column in columns(asked, scores).items()}
 
 
 def constants(asked: dict[str, list[Asked]], processor: Processor) -> dict[str, float]:

@@ -82,14 +82,17 @@ class TowerHead(nn.Module):
             shown = 1.0 - shares[..., -1]
             weight = 0.75 * shown / shown.sum().clamp(min=1e-6) + 0.25 * (1 - shown) / (1 - shown).sum().clamp(min=1e-6)
             each = -(shares * F.log_softmax(logits.float(), dim=-1)).sum(-1)
-            photos = features[batch.patch_index]
-            extents = extent_loss(lambda shown: self.extend(photos[shown]).unflatten(-1, (4, NUMBERS)), batch.extents)
+            extents = extent_loss(features[batch.patch_index], batch.extents, self._numbers_of)
             loss = loss + (each * weight).sum() + EXTENT_WEIGHT * extents
         known = batch.labels >= 0
         if known.any():
             whole = self.classify(features[known].mean(dim=1)).float()
             loss = loss + F.cross_entropy(whole, batch.labels[known])
         return loss
+
+    def _numbers_of(self, features: Tensor) -> Tensor:
+        """[N, D] to logits [N, 4, NUMBERS]."""
+        return self.extend(features).unflatten(-1, (4, NUMBERS))
 
     def _place_loss(self, features: Tensor) -> Tensor:
         """Row and column of each token."""
@@ -100,17 +103,18 @@ class TowerHead(nn.Module):
         return F.cross_entropy(logits.flatten(0, 2), wanted.expand(len(features), -1, -1).flatten())
 
 
-def extent_loss(logits_of: Callable[[Tensor], Tensor], extents: Tensor) -> Tensor:
+def extent_loss(states: Tensor, extents: Tensor, logits_of: Callable[[Tensor], Tensor]) -> Tensor:
     """How far what is said of boxes is from bells about their true numbers, over patches that show an object.
 
-    extents: [V, 4, G, G], NaN where a patch shows none; logits_of: mask [V, P] of patches that do to [N, 4, NUMBERS].
+    states: [V, P, ...]; extents: [V, 4, G, G], NaN where a patch shows none; logits_of: states [N, ...] of the others
+    to logits [N, 4, NUMBERS].
     """
     boxes = extents.flatten(2).transpose(1, 2)  # [V, P, 4]
     shown = ~boxes.isnan().any(-1)
     if not shown.any():
         return boxes.new_zeros(())
     target = bell(NUMBERS, (NUMBERS - 1) * boxes[shown].flatten(), EXTENT_SIGMA)
-    log_p = F.log_softmax(logits_of(shown).float(), dim=-1)
+    log_p = F.log_softmax(logits_of(states[shown]).float(), dim=-1)
     return F.kl_div(log_p.flatten(0, 1), target, reduction="batchmean")
 
 
@@ -147,7 +151,11 @@ class GroundingHead(nn.Module):
         states = self.norm(middle[rows[:, None], places])
         loss = loss + self._match_loss(states, batch.patches[photos].flatten(2).to(middle.dtype), classes)
         if number_logits is not None:
-            loss = loss + EXTENT_WEIGHT * self._extent_loss(states, batch.extents[photos], number_logits)
+            said = self.extend(states).unflatten(-1, (4, states.shape[-1]))
+            extents = extent_loss(
+                said, batch.extents[photos], lambda shown: number_logits(F.rms_norm(shown, shown.shape[-1:]))
+            )
+            loss = loss + EXTENT_WEIGHT * extents
         return loss
 
     def _match_loss(self, states: Tensor, shares: Tensor, classes: Tensor) -> Tensor:
@@ -159,11 +167,6 @@ class GroundingHead(nn.Module):
         # other objects are what there is to confuse, so they have more say than the ground
         parts = ((0.5, wanted, missed), (0.35, others, found), (0.15, nothing, found))
         return sum((say * (w * x).sum() / w.sum().clamp(min=1e-6) for say, w, x in parts), start=logits.new_zeros(()))
-
-    def _extent_loss(self, states: Tensor, extents: Tensor, number_logits: Callable[[Tensor], Tensor]) -> Tensor:
-        """states: [R, P, D]; extents: [R, 4, G, G]."""
-        said = self.extend(states).unflatten(-1, (4, states.shape[-1]))
-        return extent_loss(lambda shown: number_logits(F.rms_norm(said[shown], said.shape[-1:])), extents)
 
 
 class Objective(nn.Module):

@@ -175,8 +175,15 @@ def settings_of(config: TrainConfig) -> dict[str, Any]:
 def check(config: TrainConfig) -> None:
     """Raise ValueError for numbers that cannot be, naming the field."""
     rates = config.optimizer
-    least = {"steps": 1, "accumulation": 1, "keep": 1, "log_every": 1, "checkpoint_every": 0, "threads": 0}
-    least |= {"unseen_limit": 1}
+    least = {
+        "steps": 1,
+        "accumulation": 1,
+        "keep": 1,
+        "log_every": 1,
+        "checkpoint_every": 0,
+        "threads": 0,
+        "unseen_limit": 1,
+    }
     for name, number in least.items():
         if getattr(config, name) < number:
             raise ValueError(f"{name} is {getattr(config, name)}; it must be at least {number}")

@@ -13,7 +13,7 @@ import pytest
 from data_manifests.schema import Query
 from sketchlm import evaluate as evaluation
 from sketchlm.answer import Answer
-from sketchlm.evaluate import Asked, Column, collect, columns, constants, evaluate, score, shuffled, summarise
+from sketchlm.evaluate import Asked, Column, collect, columns, constants, evaluate, score, shuffled
 from sketchlm.metrics import Figure
 from sketchlm.processor import Processor, ProcessorConfig
 from sketchlm.prompt import PromptConfig, box_text
@@ -52,6 +52,10 @@ def truth(query: Query) -> Answer:
 
 def answers_by(monkeypatch: pytest.MonkeyPatch, say: Any) -> None:
     monkeypatch.setattr(evaluation, "answer", lambda _model, _processor, group: [say(q) for q in group])
+
+
+def summarise(asked: dict[str, list[Asked]], scores: dict[str, list[dict[str, float]]]) -> dict[str, Figure]:
+    return {name: column.figure() for name, column in columns(asked, scores).items()}
 
 
 def test_an_oracle_reaches_all(

@@ -161,21 +161,25 @@ def main() -> None:
 
 
 def write_page(records: dict[str, dict[str, Any]], options: Options) -> None:
-    """`learn.md` from the records of all arms that are there, over what was written by hand, and the curves."""
+    """`learn.md` over what was written by hand, and the curves: each experiment whose arms are all there is written
+    anew, another stays as the page has it."""
     parts = [
         "# Does it learn from the sketch?",
         "`make bench-learn` trains arms that differ in one thing and judges all on the same unseen scenes with unseen\n"
         "sketches. `python -m benchmarks.learn --help` says how; 95 % intervals are over images drawn anew.",
         f"Recipe `{options.recipe}`.",
     ]
+    made, _, by_hand = PAGE.read_text().partition(BY_HAND) if PAGE.is_file() else ("", "", "")
+    kept = {part.partition("\n")[0]: part.strip() for part in made.split("\n## ")[1:]}
     for title, names, text in EXPERIMENTS:
         there = [records[name] for name in names if name in records]
-        if len(there) > 1:
+        if len(there) == len(names):
             parts += [f"## {title}", text, table_of(there), costs_of(there)]
-    if "sketch" in records:
-        draw_curves([records[name] for name in ("sketch", "blind") if name in records])
-        parts.append(f"![The loss of each task over the steps of stage II]({CURVES.name})")
-    by_hand = PAGE.read_text().partition(BY_HAND)[2] if PAGE.is_file() else ""
+            if title == MAIN:
+                draw_curves(there)
+                parts.append(f"![The loss of each task over the steps of stage II]({CURVES.name})")
+        elif title in kept:
+            parts.append(f"## {kept[title]}")
     PAGE.write_text("\n\n".join([*parts, BY_HAND, by_hand.strip()]) + "\n")
 
 
@@ -198,9 +202,10 @@ never saw a sketch; benchmarks/learn.md says how both were trained and judged.""
 LIMITS = """It knows 28 classes of a painted world and no photo: it is there so that everything runs and can be looked
 at without downloads. It answers with single boxes, and sees images at 128 x 128 pixels."""
 
+MAIN = "The model and its blind twin"
 EXPERIMENTS = (
     (
-        "The model and its blind twin",
+        MAIN,
         ("sketch", "blind"),
         "The twin is trained and judged in the same way, but every sketch is a white page. Shuffled: the model gets\n"
         "the sketch of another question. Constant: the best answer that is always the same (for boxes the mean box).",

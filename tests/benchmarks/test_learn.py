@@ -1,0 +1,48 @@
+"""The page of `benchmarks.learn`: what was not measured again stays."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks import learn
+
+
+def test_the_page_keeps_what_was_not_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = tmp_path / "learn.md"
+    page.write_text(learn.PAGE.read_text())
+    monkeypatch.setattr(learn, "PAGE", page)
+    learn.write_page({}, learn.Options())
+    assert page.read_text() == learn.PAGE.read_text()
+
+
+def test_an_experiment_is_written_when_all_its_arms_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = tmp_path / "learn.md"
+    page.write_text(f"# Title\n\n## {learn.MAIN}\n\nas it was\n\n{learn.BY_HAND}\n\nby hand\n")
+    monkeypatch.setattr(learn, "PAGE", page)
+    records = {name: record_of(name, right) for name, right in (("sketch", 1.0), ("no-stage-one", 0.0))}
+    learn.write_page(records, learn.Options())
+    text = page.read_text()
+    assert "as it was" in text
+    assert "by hand" in text
+    assert "Stage I on / off" in text
+    assert "| SBIR (n = 4) | **1.000 (1.000-1.000)** |" in text
+    assert "Connector" not in text
+
+
+def record_of(arm: str, right: float) -> dict[str, object]:
+    """What `judge_arm` keeps of an arm that is always as right as that."""
+    column = {"rows": [[right]] * 4, "images": list("abcd")}
+    return {
+        "arm": arm,
+        "threads": 1,
+        "seconds": 60.0,
+        "steps": {"pretrain": 2, "finetune": 3},
+        "trained": {"SBIR": column},
+        "shuffled": {},
+        "constant": {},
+        "brush": {},
+        "date": "2026-11-26",
+        "commit": "abc",
+    }

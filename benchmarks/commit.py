@@ -6,6 +6,11 @@ import subprocess
 
 
 def commit() -> str:
-    """Short hash of what runs, with a mark where tracked files differ from it; empty outside a repository."""
-    named = ["git", "describe", "--always", "--dirty"]
-    return subprocess.run(named, capture_output=True, text=True).stdout.strip()
+    """Short hash of what runs, with `-dirty` where tracked code differs from it (pages and pictures are what
+    benchmarks write: they do not count); empty outside a repository."""
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!*.md", ":!*.png")
+    return _git("rev-parse", "--short", "HEAD") + ("-dirty" if changed else "")
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(["git", *words], capture_output=True, text=True).stdout.strip()

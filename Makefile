@@ -84,7 +84,7 @@ bench-loader: $(READY)  ## measure the loader of sketchlm, write benchmarks/load
 bench-loop: $(READY)  ## measure the training loop against a bare one, write benchmarks/loop.md
 	@$(PY) -m benchmarks.loop $(ARGS)
 
-bench-learn: $(READY)  ## train and judge the model, its blind twin and ablations, write benchmarks/learn.md (hours)
+bench-learn: $(READY)  ## train and judge the model and its blind twin (ARGS="--help": experiments), write benchmarks/learn.md (hours)
 	@$(PY) -m benchmarks.learn $(ARGS)
 
 lock: $(READY_WEIGHTS)  ## rewrite constraints.txt from the environment

@@ -157,9 +157,7 @@ def validate(sample: dict[str, Any] | str | bytes, strip_height: int = -1) -> Sa
         text = sample if isinstance(sample, str | bytes) else json.dumps(sample, allow_nan=True)
         checked = Sample.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "sample"
-        raise ValueError(f"shard contract: {where}: {first['msg']} (seen: {first['input']!r:.200})") from None
+        raise ValueError(f"shard contract: {_first(error, 'sample')}") from None
     except TypeError as error:
         raise ValueError(f"shard contract: not JSON: {error}") from None
     expected = STRIP_SIDE * max(1, len(checked.sketches))
@@ -168,6 +166,13 @@ def validate(sample: dict[str, Any] | str | bytes, strip_height: int = -1) -> Sa
             f"shard contract: strip is {strip_height} px high, {len(checked.sketches)} sketches need {expected}"
         )
     return checked
+
+
+def _first(error: ValidationError, whole: str) -> str:
+    """The first thing that is wrong, in one line; whole: what the record is called."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"]) or whole
+    return f"{where}: {first['msg'].removeprefix('Value error, ')} (seen: {first['input']!r:.200})"
 
 
 class Completion(_Record):
@@ -230,7 +235,7 @@ def load_manifest(path: Path, kind: type[Manifest]) -> Manifest:
     try:
         return kind.model_validate(yaml.safe_load(path.read_text()))
     except ValidationError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise ValueError(f"{path}: {_first(error, kind.__name__.lower())}") from None
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not YAML: {error}") from None
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 
-import tyro
 from rich.console import Console
 from rich.markup import escape
 
 from pipelines.exits import clean_exit
+from pipelines.recipes import choose
 from sketchgen.banks import BankConfig
 from sketchgen.engine import EngineConfig
 from sketchgen.instructions import InstructionsConfig, is_complete, run_instructions
@@ -90,12 +90,8 @@ def ensure(recipe: str, console: Console, out: str = "") -> str:
 
 def main() -> None:
     """Parse the recipe's name and its overrides, run it, and exit with 1 if anything failed."""
-    config = tyro.extras.overridable_config_cli(
-        {name: (recipe.__doc__ or "", recipe()) for name, recipe in RECIPES.items()},
-        prog="python -m pipelines.instructions",
-        description="Pair photos with sketches and ask about both.",
-    )
     with clean_exit("finished shards are kept, run the same command to go on"):
+        config = choose(RECIPES, "python -m pipelines.instructions", "Pair photos with sketches and ask about both.")
         failed = run_instructions(config, Console(highlight=False))
     sys.exit(1 if failed else 0)
 

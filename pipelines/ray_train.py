@@ -58,7 +58,7 @@ def launch(config: TrainConfig, options: Launch, console: Console) -> None:
     from ray.train import FailureConfig, RunConfig, ScalingConfig, WorkerGroupError
     from ray.train.torch import TorchTrainer
 
-    stages.make_missing(config, console)
+    stages.make_missing(config.loader.shards, config, console)
     said = Path(config.out) / SAID
     said.parent.mkdir(parents=True, exist_ok=True)
     trainer = TorchTrainer(
@@ -158,8 +158,8 @@ def main() -> None:
     options, rest = tyro.cli(Launch, prog=prog, description=__doc__, return_unknown_args=True)
     stage: Any = {"pretrain": pretrain, "finetune": finetune}[options.stage]
     before = pretrain.RECIPES if options.stage == "finetune" else {}
-    config = stages.parse(stage.RECIPES, f"{prog} {options.stage}", stage.__doc__, rest)
     with clean_exit("run the same command to go on from the last checkpoint"):
+        config = stages.parse(stage.RECIPES, f"{prog} {options.stage}", stage.__doc__, rest)
         try:
             launch(stages.after(config, before), options, Console(highlight=False))
         except RuntimeError as error:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 
-import tyro
 from rich.console import Console
 
 from pipelines.exits import clean_exit
+from pipelines.recipes import choose
 from sketchgen.config import RunConfig
 from sketchgen.run import run
 from sketchgen.segmenter import SegmenterConfig
@@ -42,12 +42,8 @@ RECIPES = {recipe.__name__: recipe for recipe in (sample, coco, shapeworld)}
 
 def main() -> None:
     """Parse the recipe's name and its overrides, run it, and exit with 1 if anything failed."""
-    config = tyro.extras.overridable_config_cli(
-        {name: (recipe.__doc__ or "", recipe()) for name, recipe in RECIPES.items()},
-        prog="python -m pipelines.sketches",
-        description="Turn photos with boxes into instance sketches.",
-    )
     with clean_exit("finished shards are kept, run the same command to go on"):
+        config = choose(RECIPES, "python -m pipelines.sketches", "Turn photos with boxes into instance sketches.")
         failed = run(config, Console(highlight=False))
     sys.exit(1 if failed else 0)
 

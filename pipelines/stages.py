@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import tyro
 from rich.console import Console
 
 from pipelines import instructions
 from pipelines.exits import clean_exit
 from pipelines.judging import judge, save, show
+from pipelines.recipes import choose
 from sketchgen.instructions import is_complete
 from sketchgen.shapeworld import CLASSES
 from sketchgen.tasks import vocabulary
@@ -22,7 +22,7 @@ from sketchlm.bundle import is_bundle
 from sketchlm.loop import Stopped, train
 from sketchlm.parallel import leave
 from sketchlm.prompt import words
-from sketchlm.training import TrainConfig, warm_start
+from sketchlm.training import TrainConfig, check, warm_start
 
 Recipe = Callable[[], TrainConfig]
 POLL_SECONDS = 2.0
@@ -30,10 +30,15 @@ POLL_SECONDS = 2.0
 
 def command(recipes: dict[str, Recipe], prog: str, description: str, before: dict[str, Recipe] | None = None) -> None:
     """Parse the recipe's name and its overrides, and run the stage. before: recipes of the stage that comes first."""
-    config = parse(recipes, prog, description)
     with clean_exit("run the same command to go on from the last checkpoint"):
+        config = parse(recipes, prog, description)
+        console = Console(highlight=False, quiet=bool(int(os.environ.get("RANK", 0))))
         try:
-            run(after(config, before or {}), Console(highlight=False, quiet=bool(int(os.environ.get("RANK", 0)))))
+            ready = after(config, before or {})
+            if ready.model.base != config.model.base:
+                absent = f"{config.model.base} is not there yet: planned with the shapes of {ready.model.base}"
+                console.print(absent, soft_wrap=True)
+            run(ready, console)
         except FloatingPointError as error:
             raise ValueError(str(error)) from None
         except Stopped as stopped:
@@ -45,12 +50,7 @@ def command(recipes: dict[str, Recipe], prog: str, description: str, before: dic
 
 def parse(recipes: dict[str, Recipe], prog: str, description: str, args: Sequence[str] | None = None) -> TrainConfig:
     """The recipe that a command line names, with its overrides. args: None = those of this process."""
-    return tyro.extras.overridable_config_cli(
-        {name: (recipe.__doc__ or "", recipe()) for name, recipe in recipes.items()},
-        prog=prog,
-        description=description,
-        args=args,
-    )
+    return choose(recipes, prog, description, args)
 
 
 def after(config: TrainConfig, before: dict[str, Recipe]) -> TrainConfig:
@@ -66,7 +66,8 @@ def after(config: TrainConfig, before: dict[str, Recipe]) -> TrainConfig:
     if config.dry_run and first:
         return replace(config, model=replace(config.model, base=first().model.base))
     raise ValueError(
-        f"model.base: there is no bundle at {base}; run `make pretrain RECIPE={config.recipe}` first, or name another"
+        f"model.base: there is no bundle at {base}; run `make pretrain RECIPE={config.recipe}` first, or name the one "
+        "to start from: --model.base FOLDER"
     )
 
 
@@ -75,7 +76,8 @@ def run(config: TrainConfig, console: Console) -> Path:
     from accelerate.utils import set_seed
 
     set_seed(config.seed)
-    make_missing(config, console)
+    check(config)
+    make_missing(config.loader.shards, config, console)
     if config.warm.steps and config.model.base == "tiny":
         before = warm_start(config)
         bundle = Path(before.out) / "bundle"
@@ -93,19 +95,19 @@ def run(config: TrainConfig, console: Console) -> Path:
 
 def judge_unseen(bundle: Path, config: TrainConfig, console: Console) -> None:
     """What the bundle answers on shards that training never saw, shown and kept as `unseen.json` beside it."""
+    make_missing(config.unseen, config, console)
     blind, tasks = config.processor.blind, config.processor.tasks
     found = judge(bundle, config.unseen, tasks, config.unseen_limit, blind, device=config.device)
     show(found, f"{config.unseen_limit} unseen samples of {config.unseen}", console)
     save(found, bundle.with_name("unseen.json"))
 
 
-def make_missing(config: TrainConfig, console: Console) -> None:
-    """Shards of the embedded default, to train and to judge on, where they are missing: the first process of a launch
-    makes them, the others wait until they are there.
+def make_missing(shards: str, config: TrainConfig, console: Console) -> None:
+    """Shards of the embedded default where they are missing: the first process of a launch makes them, the others wait
+    until they are there.
     """
-    folders = {Path(shards).absolute() for shards in (config.loader.shards, config.unseen) if shards}
     for name, recipe in instructions.RECIPES.items():
-        if config.dry_run or Path(recipe().out).absolute() not in folders:
+        if config.dry_run or Path(recipe().out).absolute() != Path(shards).absolute():
             continue
         if not int(os.environ.get("RANK", 0)):
             instructions.ensure(name, console)

@@ -65,6 +65,13 @@ class Batch:
 TASKS = ("describe", "bbox", "count", "vqa", "sbir")
 
 
+def check_weights(weights: Sequence[tuple[str, float]]) -> None:
+    """Raise ValueError for a weight of a task that is none."""
+    for task, weight in weights:
+        if task not in TASKS or not weight >= 0:
+            raise ValueError(f"task_weights: {task!r} is {weight}; tasks are {', '.join(TASKS)}, weights 0 or more")
+
+
 @dataclass(frozen=True)
 class Collator:
     """Calling it with items gives a batch. pad_id: token of padding; weights: of tasks, 1 by default."""
@@ -75,9 +82,7 @@ class Collator:
     weights: tuple[tuple[str, float], ...] = ()
 
     def __post_init__(self) -> None:
-        for task, weight in self.weights:
-            if task not in TASKS or not weight >= 0:
-                raise ValueError(f"task_weights: {task!r} is {weight}; tasks are {', '.join(TASKS)}, weights 0 or more")
+        check_weights(self.weights)
 
     def __call__(self, items: Sequence[Item]) -> Batch:
         """Raises ValueError that names shard, sample and query for an item that would train on nothing, or on

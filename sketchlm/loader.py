@@ -140,7 +140,8 @@ class Loader(Generic[Item, Batch]):
         Raises ValueError for settings that cannot be, folders without a finished shard or sample, shards
         of another schema version, and ShardError for a broken completion record (unless those are skipped).
         """
-        _check(config, rank, world)
+        assert 0 <= rank < world, f"rank {rank} of {world}"
+        check_loader(config)
         self._config = config
         self._decode = decode
         self._collate = collate
@@ -296,9 +297,10 @@ class Loader(Generic[Item, Batch]):
                 self._pass_over(sample.place, sample.failure)
             empty = 0 if sample.items else empty + 1
             if empty > patience:
+                skipped = f"; {self.num_skipped} were skipped as broken" if self.num_skipped else ""
                 raise ValueError(
-                    f"{empty} samples in a row of {self._config.shards} made no item ({self.num_skipped} of all so "
-                    "far were skipped as broken): do these shards hold what this stage asks for?"
+                    f"none of {min(empty, self.num_samples):,} samples of {self._config.shards} holds a question "
+                    f"that this stage asks{skipped}. Shards of sketches hold none: `make instructions` asks them"
                 )
             if sample.items:
                 yield sample
@@ -334,14 +336,14 @@ class _Work(Generic[Item]):
             return _Decoded(task.number, place, [], error)
 
 
-def _check(config: LoaderConfig, rank: int, world: int) -> None:
-    assert 0 <= rank < world, f"rank {rank} of {world}"
+def check_loader(config: LoaderConfig) -> None:
+    """Raise ValueError for numbers that cannot be, naming the field."""
     least = {"window": 1, "workers": 0, "prefetch": 1, "tokens_per_batch": 0, "batch_size": 1}
     for name, low in least.items():
         if getattr(config, name) < low:
-            raise ValueError(f"`{name}` is {getattr(config, name)}, must be at least {low}")
+            raise ValueError(f"loader.{name} is {getattr(config, name)}, must be at least {low}")
     if config.broken not in ("stop", "skip"):
-        raise ValueError(f"`broken` is {config.broken!r}, must be 'stop' or 'skip'")
+        raise ValueError(f"loader.broken is {config.broken!r}, must be 'stop' or 'skip'")
 
 
 def _check_fits(item: HasLength, place: str, budget: int) -> None:

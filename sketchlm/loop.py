@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from fsspec.core import url_to_fs
 from rich.console import Console
 
 from sketchlm import checkpoint
@@ -22,6 +23,7 @@ from sketchlm.bundle import save_bundle
 from sketchlm.collator import TASKS, Batch
 from sketchlm.estimate import estimate, planned_objective
 from sketchlm.loader import Loader
+from sketchlm.mixture import read_mixture
 from sketchlm.model import unwrap
 from sketchlm.optimizer import build_optimizers, groups_of, set_rates
 from sketchlm.parallel import accumulating, build_accelerator, check_parallel, of_all, of_first, shard, spread, whole
@@ -93,6 +95,7 @@ def assemble(
     config: TrainConfig, texts: Sequence[str], classes: Sequence[str], accelerator: Any, console: Console
 ) -> tuple[Parts, Course]:
     """What is trained, and its course; the first process prints the plan."""
+    count_samples(config.loader.shards)  # before gigabytes of weights are read
     parts = build_parts(config, texts, classes)
     if config.compile:
         compile_layers(parts.objective)
@@ -102,7 +105,8 @@ def assemble(
     optimizers = build_optimizers(groups, config.optimizer)
     loader = build_loader(config, parts, accelerator.process_index, accelerator.num_processes)
     if accelerator.is_main_process:
-        print_plan_of(config, parts.objective, groups, accelerator.device, accelerator.num_processes, console)
+        world = accelerator.num_processes
+        print_plan_of(config, parts.objective, groups, accelerator.device, world, loader.num_samples, console)
     objective, optimizers = spread(parts.objective, optimizers, config, accelerator)
     return parts, Course(config, accelerator, objective, optimizers, loader)
 
@@ -234,22 +238,46 @@ class Course:
 def show_plan(config: TrainConfig, texts: Sequence[str], classes: Sequence[str], console: Console) -> None:
     """What a run would do and cost, without weights, shards or files: the model is built of shapes only."""
     check_parallel(config)
+    samples = count_samples(config.loader.shards)
     objective = planned_objective(config, texts, classes)
     device = torch.device("cuda" if config.device != "cpu" and torch.cuda.is_available() else "cpu")
     world = int(os.environ.get("WORLD_SIZE", 0)) or config.processes or 1
     if not int(os.environ.get("RANK", 0)):
-        print_plan_of(config, objective, groups_of(objective, config.optimizer), device, world, console)
+        print_plan_of(config, objective, groups_of(objective, config.optimizer), device, world, samples, console)
+
+
+def count_samples(shards: str) -> int:
+    """Samples of the folder or mixture of shards; -1 where nothing is there yet.
+
+    Raises ValueError for what is there and holds no shards.
+    """
+    fs, path = url_to_fs(shards)
+    if not fs.exists(path):
+        return -1
+    folders, _ = read_mixture(shards)
+    return sum(shard.record.samples for folder in folders for shard in folder.shards)
 
 
 def print_plan_of(
-    config: TrainConfig, objective: Any, groups: Sequence[Any], device: torch.device, world: int, console: Console
+    config: TrainConfig,
+    objective: Any,
+    groups: Sequence[Any],
+    device: torch.device,
+    world: int,
+    samples: int,
+    console: Console,
 ) -> None:
-    """The plan of a run; says where it is not what the recipe was made for."""
+    """The plan of a run; says where it is not what the recipe was made for. samples: in its shards, -1 = none there."""
     total = sum(p.numel() for n, p in objective.named_parameters() if "lora_" not in n and ".default" not in n)
-    where = f"{world} processes" if world > 1 else device.type
-    print_plan(config, groups, total, estimate(config, objective, world, device), where, console)
+    alone = "one process" if config.precision == "bf16" and device.type == "cpu" else device.type
+    where = f"{world} processes" if world > 1 else alone
+    print_plan(config, groups, total, estimate(config, objective, world, device), where, samples, console)
     if config.processes and world != config.processes:
-        console.print(f"note: the recipe is made for {config.processes} processes; a step has other items with {world}")
+        console.print(
+            f"note: the recipe is made for {config.processes} processes, here is {world}: a step takes {world} of "
+            f"{config.processes} shares of its sketches unless --accumulation makes up for it",
+            soft_wrap=True,
+        )
 
 
 def check_settings(found: Path, there: dict[str, Any], here: dict[str, Any]) -> None:

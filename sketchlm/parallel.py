@@ -75,7 +75,7 @@ def check_parallel(config: TrainConfig) -> None:
         )
     if config.sharding == "zero2" and (_on_cpu(config) or not find_spec("deepspeed")):
         lacks = "a GPU" if _on_cpu(config) else "the package deepspeed (pip install deepspeed)"
-        raise ValueError(f"sharding zero2 needs {lacks}; --sharding fsdp needs neither")
+        raise ValueError(f"sharding zero2 needs {lacks}; --sharding fsdp does without")
     if config.sharding == "fsdp" and config.model.four_bit:
         raise ValueError("sharding fsdp cannot split 4-bit weights: take --sharding none, each GPU holds them all")
 

@@ -107,6 +107,14 @@ class ProcessorConfig:
     """Show an empty sketch: the control that tells what the image alone gives away."""
 
 
+def check_processor(config: ProcessorConfig) -> None:
+    """Raise ValueError for settings that ask for nothing, naming the field."""
+    if unknown := sorted(set(config.tasks) - TEMPLATES.keys()):
+        raise ValueError(f"processor.tasks: unknown task {unknown[0]!r}; known are {', '.join(TEMPLATES)}")
+    if config.branches < 1 or config.rows < 0:
+        raise ValueError(f"processor: branches is {config.branches} (1 at least), rows {config.rows} (0 = all)")
+
+
 class Processor:
     """Makes items of samples; holds no state but caches of tokenised text."""
 
@@ -124,10 +132,7 @@ class Processor:
 
         Raises ValueError for settings that ask for nothing, and a tokenizer that is not of a LLaVA-1.5.
         """
-        if unknown := sorted(set(config.tasks) - TEMPLATES.keys()):
-            raise ValueError(f"processor.tasks: unknown task {unknown[0]!r}; known are {', '.join(TEMPLATES)}")
-        if config.branches < 1 or config.rows < 0:
-            raise ValueError(f"processor: branches is {config.branches} (1 at least), rows {config.rows} (0 = all)")
+        check_processor(config)
         check_tokenizer(tokenizer)
         self.tokenizer = tokenizer
         self.side = side

@@ -34,12 +34,21 @@ LOG = "log.jsonl"
 
 
 def print_plan(
-    config: TrainConfig, groups: Sequence[Group], total: int, cost: Estimate, where: str, console: Console
+    config: TrainConfig,
+    groups: Sequence[Group],
+    total: int,
+    cost: Estimate,
+    where: str,
+    samples: int,
+    console: Console,
 ) -> None:
-    """What the run will do, and what it will cost. total: values of the model; where: devices, in words."""
+    """What the run will do, and what it will cost. total: values of the model; where: devices, in words; samples: in
+    its shards, -1 where there are none yet."""
+    taught = "what patches and sketches show" if config.stage == "tower" else ", ".join(config.processor.tasks)
+    stock = "no shards there yet, their length assumed" if samples < 0 else f"{samples:,} samples"
     console.print(
-        f"[bold]{config.stage}[/] {escape(config.recipe)}: {', '.join(config.processor.tasks)} from "
-        f"{escape(config.loader.shards)}, base {escape(config.model.base)}, on {where}, to {escape(config.out)}",
+        f"[bold]{config.stage}[/] {escape(config.recipe)}: {taught} from {escape(config.loader.shards)} ({stock}), "
+        f"base {escape(config.model.base)}, on {where}, to {escape(config.out)}",
         soft_wrap=True,
     )
     table = Table("trained", "optimizer", "values", "rate", "decay", box=None, pad_edge=False)

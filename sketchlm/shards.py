@@ -91,12 +91,16 @@ def read_folder(url: str) -> Folder:
     another schema version.
     """
     url = url.rstrip("/")
+    if url.endswith(".tar"):
+        raise ValueError(f"{url} is one file of shards: give the folder that holds it, with its records")
     try:
         fs, root = url_to_fs(url)
         names = sorted(name.rstrip("/").rpartition("/")[2] for name in fs.ls(root, detail=False, refresh=True))
         found = [name for name in names if RECORD.fullmatch(name)]
         with ThreadPoolExecutor(16) as pool:  # an object store takes tens of milliseconds for each of thousands
             texts = list(pool.map(lambda name: fs.cat_file(f"{root}/{name}"), found))
+    except FileNotFoundError:
+        raise ValueError(f"there is no folder of shards {url}: make them first, or give another") from None
     except (ImportError, ValueError, OSError) as error:
         raise ValueError(f"cannot read the shards of {url!r}: {error}; make them first, or give their folder") from None
     shards, bad = [], {}
@@ -110,7 +114,9 @@ def read_folder(url: str) -> Folder:
     unfinished = sorted(tars - {name.removesuffix(".json") for name in found})
     if not found:
         half = f" ({len(unfinished)} without a completion record: not finished)" if unfinished else ""
-        raise ValueError(f"{url} holds no finished shard{half}: make some first, or give another folder")
+        below = [name for name in names if fs.isdir(f"{root}/{name}")]
+        hint = f"give one of its folders, {url}/{below[0]} say" if below else "make some first, or give another folder"
+        raise ValueError(f"{url} holds no finished shard{half}: {hint}")
     shards.sort(key=lambda shard: shard.record.shard)
     return Folder(url, tuple(shards), tuple(unfinished), bad)
 

@@ -12,12 +12,12 @@ from typing import Any, Literal
 import torch
 
 from sketchlm.bundle import BundleInfo, is_bundle, load_bundle, load_tower
-from sketchlm.collator import Batch, Collator
-from sketchlm.loader import Loader, LoaderConfig
+from sketchlm.collator import Batch, Collator, check_weights
+from sketchlm.loader import Loader, LoaderConfig, check_loader
 from sketchlm.loss import LossConfig, Objective
-from sketchlm.model import ModelConfig, adapt, base_options, build_tiny, load_llava, num_image_tokens, unwrap
+from sketchlm.model import HUB_ID, ModelConfig, adapt, base_options, build_tiny, load_llava, num_image_tokens, unwrap
 from sketchlm.optimizer import OptimizerConfig
-from sketchlm.processor import Processor, ProcessorConfig
+from sketchlm.processor import Processor, ProcessorConfig, check_processor
 from sketchlm.tokenizer import build_tokenizer, load_tokenizer, number_tokens
 
 
@@ -31,7 +31,9 @@ class WarmStartConfig:
     batch_size: int = 64
     """(sketch, image) pairs a step."""
     lr: float = 1e-3
+    """As optimizer.lr, for these steps."""
     muon_lr: float = 0.02
+    """As optimizer.muon_lr, for these steps."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ class TrainConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     warm: WarmStartConfig = field(default_factory=WarmStartConfig)
     steps: int = 1000
+    """Steps of the optimizer. The rate falls over them, so they are set once: a pass over N sketches takes
+    N / (batch_size x accumulation x processes)."""
     accumulation: int = 1
     """Batches whose gradients make one step."""
     task_weights: tuple[tuple[str, float], ...] = ()
@@ -173,34 +177,46 @@ def settings_of(config: TrainConfig) -> dict[str, Any]:
 
 
 def check(config: TrainConfig) -> None:
-    """Raise ValueError for numbers that cannot be, naming the field."""
-    rates = config.optimizer
-    least = {
-        "steps": 1,
-        "accumulation": 1,
-        "keep": 1,
-        "log_every": 1,
-        "checkpoint_every": 0,
-        "threads": 0,
-        "unseen_limit": 1,
-    }
-    for name, number in least.items():
-        if getattr(config, name) < number:
-            raise ValueError(f"{name} is {getattr(config, name)}; it must be at least {number}")
-    for name, value, fine in (
-        ("lr", rates.lr, rates.lr > 0),
-        ("warmup", rates.warmup, 0 <= rates.warmup < 1),
-        ("final", rates.final, 0 <= rates.final <= 1),
-        ("clip", rates.clip, rates.clip >= 0),
-        ("beta2", rates.beta2, 0 < rates.beta2 < 1),
-        ("weight_decay", rates.weight_decay, rates.weight_decay >= 0),
-    ):
-        if not fine:
-            raise ValueError(f"optimizer.{name} is {value}; see --help for what it may be")
-    if config.model.four_bit and config.model.base == "tiny":
+    """Raise ValueError for settings that cannot be, naming the field and what it may be; looks at no weights."""
+    rates, model = config.optimizer, config.model
+    limits = (
+        *((name, getattr(config, name), 1, math.inf) for name in ("steps", "accumulation", "keep", "log_every")),
+        *((name, getattr(config, name), 0, math.inf) for name in ("checkpoint_every", "threads", "processes")),
+        ("unseen_limit", config.unseen_limit, 1, math.inf),
+        ("warm.steps", config.warm.steps, 0, math.inf),
+        ("warm.batch_size", config.warm.batch_size, 1, math.inf),
+        ("optimizer.lr", rates.lr, 1e-12, math.inf),
+        ("optimizer.warmup", rates.warmup, 0, 0.999),
+        ("optimizer.final", rates.final, 0, 1),
+        ("optimizer.clip", rates.clip, 0, math.inf),
+        ("optimizer.beta2", rates.beta2, 1e-6, 1 - 1e-9),
+        ("optimizer.weight_decay", rates.weight_decay, 0, math.inf),
+        ("model.lora_rank", model.lora_rank, 1, math.inf),
+    )
+    for name, value, low, high in limits:
+        if not low <= value <= high:
+            least = "above 0" if 0 < low < 1e-5 else f"at least {low:g}"
+            upto = "" if high == math.inf else f" and at most {high:g}"
+            raise ValueError(f"{name} is {value}; it must be {least}{upto}")
+    check_loader(config.loader)
+    check_processor(config.processor)
+    check_weights(config.task_weights)
+    if model.four_bit and model.base == "tiny":
         raise ValueError("model.four_bit is for a LLaVA that was trained: the one made from nothing has no 4-bit form")
     if config.stage == "tower" and config.loss.tower <= 0:
         raise ValueError("stage tower trains by loss.tower alone, which is 0: set it, or leave the stage out")
+    check_base(model.base)
+
+
+def check_base(base: str) -> None:
+    """Raise ValueError for a base that is a folder without a model, or no folder and no hub id."""
+    if base == "tiny" or is_bundle(base):
+        return
+    if Path(base).is_dir():
+        if not (Path(base) / "config.json").is_file():
+            raise ValueError(f"model.base: {base} holds no model: it has no config.json, and no bundle.json")
+    elif not HUB_ID.fullmatch(base):
+        raise ValueError(f"model.base: there is no folder {base}, and it is no hub id (owner/name)")
 
 
 def write_settings(config: TrainConfig, folder: Path) -> None:

@@ -116,8 +116,12 @@ def test_mixture_weights_must_sum_to_one(tmp_path: Path) -> None:
     path.write_text(text % 0.5)
     assert len(load_manifest(path, Mixture).parts) == 2
     path.write_text(text % 0.4)
-    with pytest.raises(ValueError, match=r"sum to 0\.900000"):
+    with pytest.raises(ValueError, match=r"mixture\.yaml: mixture: weights .* sum to 0\.900000"):
         load_manifest(path, Mixture)
+    path.write_text(text.replace("shards: b", "shard: b") % 0.5)
+    with pytest.raises(ValueError, match=r"parts\.1\.shards: Field required") as caught:
+        load_manifest(path, Mixture)
+    assert "pydantic" not in str(caught.value)
 
 
 def test_yaml_cannot_run_code(tmp_path: Path) -> None:

@@ -77,6 +77,22 @@ def test_a_mistake_ends_with_one_line_and_code_2(monkeypatch: pytest.MonkeyPatch
     assert "error: steps is 0; it must be at least 1" in capfd.readouterr().err
 
 
+def test_a_recipe_that_there_is_not_is_told_from_those_that_there_are() -> None:
+    with pytest.raises(ValueError, match=r"called o3slm-7b; did you mean o3slm_7b\? There are tiny, learn,"):
+        stages.parse(pretrain.RECIPES, "", "", ["o3slm-7b", "--dry-run"])
+
+
+def test_a_plan_says_what_lies_in_the_shards(shards: Path) -> None:
+    said = io.StringIO()
+    for where in (str(shards), "nowhere"):
+        config = config_of("pretrain", "tiny")
+        stages.run(replace(config, loader=replace(config.loader, shards=where)), Console(file=said, width=300))
+    assert f"from {shards} (13 samples)" in said.getvalue()
+    assert "from nowhere (no shards there yet, their length assumed)" in said.getvalue()
+    with pytest.raises(ValueError, match="holds no finished shard"):
+        stages.run(replace(config, loader=replace(config.loader, shards=str(Path(__file__).parent))), Console())
+
+
 def overrides(config: TrainConfig) -> list[str]:
     """A command line that makes `tiny` as small as `small`."""
     sizes = ["--model.tiny.side", "32", "--model.tiny.tower-width", "32", "--model.tiny.width", "32"]

@@ -21,13 +21,14 @@ from rich.console import Console
 
 from sketchlm import checkpoint
 from sketchlm.bundle import load_bundle
+from sketchlm.loader import LoaderConfig
 from sketchlm.loop import Course, Stopped, claimed, seed_of, train
 from sketchlm.loss import LossConfig
 from sketchlm.model import ModelConfig, without_wrappers
 from sketchlm.optimizer import OptimizerConfig
 from sketchlm.processor import ProcessorConfig
 from sketchlm.progress import cut_log
-from sketchlm.training import TrainConfig, build_parts, settings_of
+from sketchlm.training import TrainConfig, WarmStartConfig, build_parts, settings_of
 from tests.sketchlm.llava import save_published
 from tests.sketchlm.runs import (
     CLASSES,
@@ -320,7 +321,14 @@ def test_stages_follow_each_other_in_one_process(shards: Path, tmp_path: Path) -
         ({"keep": 0}, "keep is 0"),
         ({"log_every": 0}, "log_every is 0"),
         ({"checkpoint_every": -1}, "checkpoint_every is -1; it must be at least 0"),
-        ({"optimizer": OptimizerConfig(lr=-1e-3)}, "optimizer.lr is -0.001"),
+        ({"optimizer": OptimizerConfig(lr=-1e-3)}, "optimizer.lr is -0.001; it must be above 0"),
+        ({"optimizer": OptimizerConfig(final=2.0)}, "optimizer.final is 2.0; it must be at least 0 and at most 1"),
+        ({"warm": WarmStartConfig(steps=-3)}, "warm.steps is -3"),
+        ({"loader": LoaderConfig("x", batch_size=0)}, "loader.batch_size is 0, must be at least 1"),
+        ({"model": ModelConfig(lora_rank=0)}, "model.lora_rank is 0"),
+        ({"model": ModelConfig(base="/no/llava-1.5-7b")}, "there is no folder /no/llava-1.5-7b, and it is no hub id"),
+        ({"model": ModelConfig(base=str(Path(__file__).parent))}, "holds no model: it has no config.json"),
+        ({"task_weights": (("boxes", 2.0),)}, "task_weights: 'boxes' is 2.0; tasks are describe"),
         ({"optimizer": OptimizerConfig(warmup=1.0)}, "optimizer.warmup is 1.0"),
         ({"trackers": ("tensorbord",)}, "trackers: 'tensorbord' is none; known are .*tensorboard"),
         ({"trackers": ("wandb",)}, "trackers: wandb is not installed here .pip install wandb."),

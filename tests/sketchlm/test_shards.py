@@ -70,7 +70,12 @@ def test_folders_without_finished_shards_are_refused(tmp_path: Path) -> None:
     (tmp_path / "000000.tar").touch()
     with pytest.raises(ValueError, match=r"\(1 without a completion record: not finished\)"):
         read_folder(str(tmp_path))
-    with pytest.raises(ValueError, match="cannot read the shards of .*nowhere"):
+    with pytest.raises(ValueError, match=r"one file of shards: give the folder that holds it"):
+        read_folder(str(tmp_path / "000000.tar"))
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(ValueError, match=r"give one of its folders, .*/mine say"):
+        read_folder(str(tmp_path))
+    with pytest.raises(ValueError, match="there is no folder of shards .*nowhere"):
         read_folder(str(tmp_path / "nowhere"))
     with pytest.raises(ValueError, match="cannot read the shards of 'what://ever'"):
         read_folder("what://ever")

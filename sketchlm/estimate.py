@@ -227,8 +227,8 @@ def known_config(base: str) -> LlavaConfig | None:
     """Architecture of a published LLaVA-1.5 by its name, without reading or fetching anything; None for others."""
     from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig
 
-    found = re.search(r"llava-1\.5-(7b|13b)", base.lower())
-    if not found or not HUB_ID.fullmatch(base):
+    found = re.fullmatch(r"(?:[\w.-]+/)?llava-1\.5-(7b|13b)[\w.-]*", base.lower())
+    if not found:
         return None
     width, inner, layers, heads = SIZES[found[1]]
     return LlavaConfig(

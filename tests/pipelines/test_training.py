@@ -136,7 +136,7 @@ def test_ray_trains_on_two_workers(shards: Path, tmp_path: Path, monkeypatch: py
     options, said = ray_train.Launch("pretrain", workers=2), io.StringIO()
     try:
         ray_train.launch(config, options, Console(file=said, width=200))
-        assert "tower tiny: describe from" in said.getvalue()
+        assert "tower tiny: what patches and sketches show from" in said.getvalue()
         assert "on 2 processes" in said.getvalue()
         assert "bundle: " in said.getvalue()
         assert len(losses(config.out)) == 4

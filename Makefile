@@ -8,7 +8,7 @@ READY_WEIGHTS := $(VENV)/.ready-weights
 export SAM2_BUILD_CUDA := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup sketches instructions pretrain finetune bench-loader bench-loop bench-learn train-segmenter train-sketcher test test-fast check format bench-sketches lock
+.PHONY: help demo setup sketches instructions pretrain finetune bench-loader bench-loop bench-learn bench-index chaos train-segmenter train-sketcher test test-fast check format bench-sketches lock
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -42,7 +42,7 @@ demo: $(READY)  ## run all that exists on the embedded data, and name the report
 	@$(PY) -m pipelines.finetune tiny --model.base out/demo/pretrain/bundle --out out/demo/finetune
 	@echo "Look at out/demo/sketches/report.html; the model is out/demo/finetune/bundle"
 
-sketches: $(READY)  ## photos with boxes -> sketch shards (RECIPE=sample | coco | shapeworld)
+sketches: $(READY)  ## photos with boxes -> sketch shards (RECIPE=sample | coco | objects365 | openimages | shapeworld)
 	@$(PY) -m pipelines.sketches $(or $(RECIPE),sample) $(ARGS)
 
 instructions: $(READY)  ## pair images with sketches and ask about both (RECIPE=tiny | learn, their _val, learn_brush)
@@ -86,6 +86,12 @@ bench-loop: $(READY)  ## measure the training loop against a bare one, write ben
 
 bench-learn: $(READY)  ## train and judge the model and its blind twin (ARGS="--help": experiments), write benchmarks/learn.md (hours)
 	@$(PY) -m benchmarks.learn $(ARGS)
+
+bench-index: $(READY)  ## index and plan annotation files of the true size of Objects365 and Open Images (made up; 8 GB)
+	@$(PY) -m benchmarks.index $(ARGS)
+
+chaos: $(READY)  ## kill workers, raylets and drivers of a run at random, and compare its bytes with a calm one's
+	@$(PY) -m benchmarks.chaos $(ARGS)
 
 lock: $(READY_WEIGHTS)  ## rewrite constraints.txt from the environment
 	@$(PIP) freeze --exclude-editable > constraints.txt

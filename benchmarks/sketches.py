@@ -37,9 +37,9 @@ from sketchgen.segmenters import build_segmenter
 from sketchgen.sketchers import build_sketcher
 from sketchgen.sketchers.blank import BlankSketcher
 from sketchgen.source import SourceConfig
-from sketchgen.sources import read_source
+from sketchgen.sources import read_batches
 from sketchgen.storage import Storage
-from sketchgen.worker import DrawConfig, ShardWorker, pin_threads
+from sketchgen.worker import DrawConfig, ShardTask, ShardWorker, pin_threads
 
 TABLE = Path(__file__).parent / "sketches.md"
 MODELS = ("segment", "sketch")
@@ -97,13 +97,13 @@ def measure_cost(config: RunConfig, null: bool) -> Cost:
     sketcher = BlankSketcher() if null else build_sketcher(config.sketcher)
     with tempfile.TemporaryDirectory() as folder:
         storage = Storage(folder)
-        write_plan(read_source(config.source), config.images_per_shard, storage)
+        write_plan(partial(read_batches, config.source), config.images_per_shard, storage)
         worker = ShardWorker(storage, segmenter, sketcher, DrawConfig(), config.source, "bench", previews=0)
         seconds: Counter[str] = Counter()
         written = handled = 0
         start = time.process_time()
         for shard in range(read_plan(storage).shards):
-            *_, last = worker(shard)
+            *_, last = worker(ShardTask(shard))
             seconds.update(last.seconds)
             written += last.written
             handled += last.written + sum(last.rejected.values())
@@ -118,10 +118,10 @@ def measure_rate(config: RunConfig, workers: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         config = replace(config, out=folder, engine=EngineConfig("ray", workers))
         storage = Storage(folder)
-        write_plan(read_source(config.source), config.images_per_shard, storage)
+        write_plan(partial(read_batches, config.source), config.images_per_shard, storage)
         totals: dict[int, int] = {}
         times = []
-        tasks = list(range(read_plan(storage).shards))
+        tasks = [ShardTask(shard) for shard in range(read_plan(storage).shards)]
         for event in engine.run(partial(make_worker, config, "bench"), tasks, config.engine):
             if isinstance(event, TaskFailed):
                 raise RuntimeError(event.error)
@@ -173,7 +173,7 @@ def main() -> None:
     """Measure, print, and rewrite the page."""
     options = tyro.cli(Options, description=__doc__)
     name = "coco" if options.annotations else "sample"
-    source = SourceConfig(name, options.annotations, options.images)
+    source = SourceConfig(name, annotations=options.annotations, images=options.images)
     config = checked(replace(sample(), source=source, images_per_shard=8, report=ReportConfig(previews=0)))
     console = Console()
     with console.status("one worker, null models"):

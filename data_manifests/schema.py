@@ -57,7 +57,7 @@ class Object(_Record):
     """One annotated object of the image, with or without a sketch.
 
     status: `written` (it has a sketch), `rejected` (a check refused it), `dropped` (the plan left it
-    out), `crowd` (the box holds many: leave it out of counts).
+    out), `crowd` (the box holds many, or no plain object but a picture of one: leave its class out of counts).
     """
 
     object_id: str
@@ -191,22 +191,36 @@ class Completion(_Record):
     """Of the settings that decide the bytes (see sketchgen.output)."""
 
 
+class Split(_Record):
+    """Where one part of a dataset lies, below the user's folder (packaged sources: beside the manifest).
+
+    Of several names the first that is there counts: mirrors differ.
+    """
+
+    annotations: Annotated[list[str], Field(min_length=1)]
+    classes: list[str] = []
+    """Names of the classes, where the annotations hold ids only."""
+    images: list[str] = []
+    """Folder of the images."""
+    expected: dict[str, int] = {}
+    """What the whole split holds: images, instances, categories."""
+
+
 class Source(_Record):
     """Manifest of a public dataset: what it is, how it is read, how to get it."""
 
     name: str
     title: str
     description: str
-    kind: Literal["coco"]
-    annotations: str
-    """File name, relative to the manifest for packaged sources, else to the user's folder."""
-    images: str
-    """Folder of the images, or `packaged`: each image names the installed package that it lies in."""
+    kind: Literal["coco", "objects365", "openimages"]
+    """Which reader takes its annotation files."""
+    packaged: bool = False
+    """Whether each image names the installed package that it lies in."""
+    splits: Annotated[dict[str, Split], Field(min_length=1)]
     license: str
     homepage: str
     obtain: str = ""
     """How to get the data, for a person."""
-    expected: dict[str, int] = {}
 
 
 class Part(_Record):

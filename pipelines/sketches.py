@@ -26,6 +26,27 @@ def coco() -> RunConfig:
     return replace(sample(), source=SourceConfig(name="coco"), images_per_shard=32, out="out/sketches/coco")
 
 
+def objects365() -> RunConfig:
+    """Objects365 v2: --source.root DIR (data_manifests/sources/objects365.yaml says what lies there), --out URL."""
+    return _boxes("objects365")
+
+
+def openimages() -> RunConfig:
+    """Open Images V7: --source.root DIR (data_manifests/sources/openimages.yaml says what lies there), --out URL."""
+    return _boxes("openimages")
+
+
+def _boxes(name: str) -> RunConfig:
+    """A source without masks, as the paper drew it: SAM 2.1 masks; bring the weights of Photo-Sketching."""
+    return replace(
+        sample(),
+        source=SourceConfig(name=name),
+        segmenter=SegmenterConfig(name="sam2-hf"),
+        images_per_shard=256,
+        out=f"out/sketches/{name}",
+    )
+
+
 def shapeworld() -> RunConfig:
     """Generated scenes of everyday classes, with exact masks: --source.world.num-scenes N."""
     return replace(
@@ -37,7 +58,7 @@ def shapeworld() -> RunConfig:
     )
 
 
-RECIPES = {recipe.__name__: recipe for recipe in (sample, coco, shapeworld)}
+RECIPES = {recipe.__name__: recipe for recipe in (sample, coco, objects365, openimages, shapeworld)}
 
 
 def main() -> None:

@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from rich.console import Console
+
 from data_manifests.schema import SCHEMA_VERSION
 from sketchgen.engine import EngineConfig
 from sketchgen.report import ReportConfig
 from sketchgen.segmenter import SegmenterConfig, segmenter_weights
+from sketchgen.selection import SelectionConfig
 from sketchgen.sketcher import SketcherConfig, sketcher_weights
 from sketchgen.source import SourceConfig
 from sketchgen.sources import source_fingerprint
@@ -22,6 +25,7 @@ class RunConfig:
     """Everything that a run of sketchgen needs."""
 
     source: SourceConfig = field(default_factory=SourceConfig)
+    select: SelectionConfig = field(default_factory=SelectionConfig)
     segmenter: SegmenterConfig = field(default_factory=SegmenterConfig)
     sketcher: SketcherConfig = field(default_factory=SketcherConfig)
     draw: DrawConfig = field(default_factory=DrawConfig)
@@ -37,15 +41,19 @@ class RunConfig:
     """Print the plan and stop."""
 
 
-def settings_of(config: RunConfig) -> dict[str, Any]:
-    """The settings that decide the bytes of the output; paths and the engine are not among them."""
+def settings_of(config: RunConfig, console: Console | None = None) -> dict[str, Any]:
+    """The settings that decide the bytes of the output; paths and the engine are not among them.
+
+    console: shows how far the index of the source is, where it has to be made first.
+    """
     segmenter = asdict(config.segmenter) | {"checkpoint": segmenter_weights(config.segmenter)}
     sketcher = asdict(config.sketcher) | {"checkpoint": sketcher_weights(config.sketcher)}
     for part in (segmenter, sketcher):
         del part["device"]
     return {
         "schema": SCHEMA_VERSION,
-        "source": source_settings(config.source),
+        "source": source_settings(config.source, console),
+        "select": asdict(config.select),
         "segmenter": segmenter,
         "sketcher": sketcher,
         "draw": asdict(config.draw),
@@ -54,13 +62,13 @@ def settings_of(config: RunConfig) -> dict[str, Any]:
     }
 
 
-def source_settings(source: SourceConfig) -> dict[str, Any]:
-    """What identifies a source in the settings of a run."""
+def source_settings(source: SourceConfig, console: Console | None = None) -> dict[str, Any]:
+    """What identifies a source in the settings of a run; console as `settings_of`."""
     settings = {
         "name": source.name,
-        "label": source.label or source.name,
+        "label": source.called,
         "limit": source.limit,
-        "annotations": source_fingerprint(source),
+        "annotations": source_fingerprint(source, console),
     }
     if source.generated:  # the fingerprint holds it too, but says not which field differs
         settings["world"] = asdict(source.world) | {"kinds": list(source.world.kinds)}
@@ -76,8 +84,13 @@ def checked(config: RunConfig) -> RunConfig:
         "images_per_shard": (config.images_per_shard, 1),
         "threads": (config.threads, 1),
         "engine.workers": (config.engine.workers, 0),
+        "engine.min_workers": (config.engine.min_workers, 0),
         "engine.retries": (config.engine.retries, 0),
+        "engine.deadline": (config.engine.deadline, 1),
         "source.limit": (config.source.limit, 0),
+        "select.images": (config.select.images, 0),
+        "select.instances_per_image": (config.select.instances_per_image, 0),
+        "select.balance": (config.select.balance, 0),
         "segmenter.batch": (config.segmenter.batch, 1),
         "sketcher.batch": (config.sketcher.batch, 1),
         "draw.images_per_batch": (config.draw.images_per_batch, 1),
@@ -107,7 +120,13 @@ def check_least(least: Mapping[str, tuple[float, float]]) -> None:
 
 def absolute_source(source: SourceConfig) -> SourceConfig:
     """The source with local paths made absolute."""
-    return replace(source, annotations=absolute(source.annotations), images=absolute(source.images))
+    return replace(
+        source,
+        root=absolute(source.root),
+        annotations=absolute(source.annotations),
+        images=absolute(source.images),
+        index=absolute(source.index),
+    )
 
 
 def absolute(url: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -29,9 +30,13 @@ class EngineConfig:
     name: Literal["ray", "local"] = "ray"
     """ray (a cluster at RAY_ADDRESS, else this machine) or local (one worker in this process)."""
     workers: int = 0
-    """Workers at once; 0 = one for each GPU, else one for each CPU of the machine or cluster."""
+    """Workers at once, at most; 0 = one for each GPU, else one for each CPU of the machine or cluster."""
+    min_workers: int = 0
+    """So many must find room at once: they share CPUs or GPUs if need be. The others start when nodes join; 0 = all."""
     retries: int = 2
-    """How often a shard whose worker died or failed is tried again."""
+    """How often a shard whose worker died, failed or got stuck is tried again."""
+    deadline: float = 900.0
+    """Seconds without news of a shard after which its worker is killed and the shard tried elsewhere; Ray only."""
 
 
 @dataclass(frozen=True)
@@ -43,17 +48,24 @@ class TaskFailed:
 
 
 def run(
-    make_worker: Callable[[], Worker[Task, Event]], tasks: Sequence[Task], config: EngineConfig
+    make_worker: Callable[[], Worker[Task, Event]],
+    tasks: Sequence[Task],
+    config: EngineConfig,
+    instead: Callable[[Task, Event | None], Task | None] = lambda task, last: None,
 ) -> Iterator[Event | TaskFailed]:
     """Run every task, yield the events of all workers as they come, and `TaskFailed` for lost tasks.
 
     make_worker is called once in each worker; it must be picklable for the Ray engine, and so must
-    tasks and events. A failed or killed task starts anew on another worker (or the same, restarted).
+    tasks and events. A failed, killed or stuck task starts anew on another worker (or the same, restarted).
+    instead: what to try in place of a task that got stuck every time, from the last event it gave; None = nothing.
     What make_worker raises is raised here.
     """
     if not tasks:
         return
-    yield from (_run_local if config.name == "local" else _run_ray)(make_worker, tasks, config)
+    if config.name == "local":
+        yield from _run_local(make_worker, tasks, config)
+    else:
+        yield from _run_ray(make_worker, tasks, config, instead)
 
 
 def _run_local(
@@ -71,7 +83,10 @@ def _run_local(
 
 
 def _run_ray(
-    make_worker: Callable[[], Worker[Task, Event]], tasks: Sequence[Task], config: EngineConfig
+    make_worker: Callable[[], Worker[Task, Event]],
+    tasks: Sequence[Task],
+    config: EngineConfig,
+    instead: Callable[[Task, Event | None], Task | None],
 ) -> Iterator[Event | TaskFailed]:
     import ray
 
@@ -83,9 +98,11 @@ def _run_ray(
         cpus, gpus = int(cluster.get("CPU", 1)), int(cluster.get("GPU", 0))
         count = min(config.workers or gpus or cpus, len(tasks))
         # more workers than the cluster has room for share it: one that can never start would hang the run
-        need = {"num_gpus": _share(gpus, count), "num_cpus": 0} if gpus else {"num_cpus": _share(cpus, count)}
+        least = min(config.min_workers or count, count)
+        need = {"num_gpus": _share(gpus, least), "num_cpus": 0} if gpus else {"num_cpus": _share(cpus, least)}
         actor = ray.remote(max_restarts=-1, **need)(_Actor)
-        yield from _schedule([actor.remote(make_worker) for _ in range(count)], deque(tasks), config.retries)
+        actors = [actor.remote(make_worker) for _ in range(count)]
+        yield from _Schedule(actors, deque(tasks), config, instead).events()
     finally:
         if started:
             ray.shutdown()
@@ -99,50 +116,116 @@ def _share(total: int, count: int) -> float:
     return math.floor(10_000 / math.ceil(count / total)) / 10_000
 
 
-def _schedule(actors: list[Any], waiting: deque[Any], retries: int) -> Iterator[Any]:
-    """Keep every actor that could be made busy with one task, and hand on the events of all as they come."""
-    import ray
+@dataclass
+class _Job:
+    """A task on a worker. news: when it last gave an event, seconds of the monotonic clock."""
 
-    starting = {actor.ready.remote(): actor for actor in actors}
-    running: dict[Any, tuple[Any, Any]] = {}
-    idle: deque[Any] = deque()
-    broken: list[Exception] = []
-    tries: dict[Any, int] = {}
-    while waiting or running:
-        while waiting and idle:
-            actor, task = idle.popleft(), waiting.popleft()
-            running[actor.run.remote(task)] = (actor, task)
-        ready, _ = ray.wait([*running, *starting], num_returns=1, timeout=None if running else PATIENCE)
-        if not ready:
-            LOG.warning("waiting for room in the Ray cluster: no worker could start for %.0f s", PATIENCE)
-            continue
-        if ready[0] in starting:
-            actor = starting.pop(ready[0])
-            error = _error_of(ready[0])
-            if error is None:
-                idle.append(actor)
+    actor: Any
+    task: Any
+    news: float
+    last: Any = None
+    stuck: bool = False
+
+
+class _Schedule:
+    """Keeps every actor that could be made busy with one task, and hands on the events of all as they come."""
+
+    def __init__(
+        self, actors: Sequence[Any], waiting: deque[Any], config: EngineConfig, instead: Callable[[Any, Any], Any]
+    ) -> None:
+        self._config = config
+        self._instead = instead
+        self._waiting = waiting
+        self._starting = {actor.ready.remote(): actor for actor in actors}
+        self._running: dict[Any, _Job] = {}
+        self._idle: deque[Any] = deque()
+        self._broken: list[Exception] = []
+        self._tries: dict[Any, int] = {}
+
+    def events(self) -> Iterator[Any]:
+        """All of them, `TaskFailed` included, until every task is done or lost."""
+        import ray
+
+        patience = min(PATIENCE, self._config.deadline / 2)
+        while self._waiting or self._running:
+            while self._waiting and self._idle:
+                actor, task = self._idle.popleft(), self._waiting.popleft()
+                self._running[actor.run.remote(task)] = _Job(actor, task, time.monotonic())
+            ready, _ = ray.wait([*self._running, *self._starting], num_returns=1, timeout=patience)
+            self._kill_stuck()
+            if not ready:
+                self._say_silence()
+            elif ready[0] in self._starting:
+                self._welcome(ready[0])
             else:
-                broken.append(error)
-            if not (idle or running or starting):
-                raise broken[-1]
-            while broken and (idle or running):
-                LOG.warning("a worker could not be made and is left out: %s", broken.pop())
-            continue
-        actor, task = running[ready[0]]
+                yield from self._advance(ready[0])
+
+    def _advance(self, generator: Any) -> Iterator[Any]:
+        """The next event of a job, or its end."""
+        import ray
+
+        job = self._running[generator]
         try:
-            yield ray.get(next(ready[0]))
+            event = ray.get(next(generator))
         except StopIteration:
-            del running[ready[0]]
-            idle.append(actor)
+            del self._running[generator]
+            self._idle.append(job.actor)
         except ray.exceptions.RayError as failure:
-            del running[ready[0]]
-            starting[actor.ready.remote()] = actor  # a dead actor is restarted by Ray: ask when it is there
-            tries[task] = tries.get(task, 0) + 1
-            if tries[task] <= retries:
-                waiting.append(task)
-            else:
-                cause = getattr(failure, "cause", None) or failure
-                yield TaskFailed(task, f"{type(cause).__name__}: {cause}")
+            del self._running[generator]
+            self._starting[job.actor.ready.remote()] = (
+                job.actor
+            )  # a dead actor is restarted by Ray: ask when it is there
+            yield from self._again(job, failure)
+        else:
+            job.last, job.news = event, time.monotonic()
+            yield event
+
+    def _again(self, job: _Job, failure: Any) -> Iterator[TaskFailed]:
+        """Put the task of a job that failed back, or another in its place, or give up."""
+        self._tries[job.task] = self._tries.get(job.task, 0) + 1
+        if self._tries[job.task] <= self._config.retries:
+            self._waiting.append(job.task)
+            return
+        other = self._instead(job.task, job.last) if job.stuck else None
+        if other is not None:
+            self._tries[other] = self._config.retries  # what is stuck there is known: no need to be stuck again
+            self._waiting.append(other)
+            return
+        cause = getattr(failure, "cause", None) or failure
+        text = f"no news for {self._config.deadline:g} s" if job.stuck else f"{type(cause).__name__}: {cause}"
+        yield TaskFailed(job.task, text)
+
+    def _kill_stuck(self) -> None:
+        import ray
+
+        for job in self._running.values():
+            if not job.stuck and time.monotonic() - job.news > self._config.deadline:
+                job.stuck = True
+                LOG.warning("no news of %s for %.0f s: its worker is killed", job.task, self._config.deadline)
+                ray.kill(job.actor, no_restart=False)
+
+    def _welcome(self, reference: Any) -> None:
+        """A worker is ready, or could not be made. Raises where none could."""
+        import ray
+
+        actor = self._starting.pop(reference)
+        error = _error_of(reference)
+        if isinstance(error, ray.exceptions.ActorUnavailableError):  # it is being restarted: ask again
+            time.sleep(1)
+            self._starting[actor.ready.remote()] = actor
+            return
+        if error is None:
+            self._idle.append(actor)
+        else:
+            self._broken.append(error)
+        if not (self._idle or self._running or self._starting):
+            raise self._broken[-1]
+        while self._broken and (self._idle or self._running):
+            LOG.warning("a worker could not be made and is left out: %s", self._broken.pop())
+
+    def _say_silence(self) -> None:
+        if not self._running:
+            LOG.warning("waiting for room in the Ray cluster: no worker could start for %.0f s", PATIENCE)
 
 
 def _error_of(reference: Any) -> Exception | None:
@@ -153,6 +236,8 @@ def _error_of(reference: Any) -> Exception | None:
         ray.get(reference)
     except ray.exceptions.RayTaskError as error:
         return error.cause if isinstance(error.cause, Exception) else error
+    except ray.exceptions.ActorUnavailableError as error:
+        return error
     except ray.exceptions.RayError as error:
         return RuntimeError(f"a Ray worker died while it was started: {error}")
     return None

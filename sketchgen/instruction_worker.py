@@ -15,13 +15,13 @@ from sketchgen.png import plain_png
 from sketchgen.sample import object_record
 from sketchgen.segmentation import read_mask, rescale
 from sketchgen.shard import ShardWriter, shard_writer
-from sketchgen.source import ImageFiles, SourceConfig, SourceImage
+from sketchgen.source import TWICE, ImageFiles, SourceConfig, SourceImage
 from sketchgen.storage import Storage
 from sketchgen.tasks import build_queries
 from sketchgen.tasks.choice import add_to_surplus, choose_categories
 from sketchgen.tasks.config import TasksConfig
 from sketchgen.tasks.facts import Facts
-from sketchgen.worker import Clock, Progress
+from sketchgen.worker import Clock, Progress, ShardTask
 
 IMAGES_AN_EVENT = 20
 """How often a worker says how far it is."""
@@ -45,13 +45,14 @@ class InstructionWorker:
         self._bank = bank
         self._classes = frozenset(bank.categories)
         self._files = ImageFiles(source)
-        self._label = source.label or source.name
+        self._label = source.called
         self._tasks = tasks
         self._photo = photo
         self._seed = seed
         self._mark = mark
 
-    def __call__(self, shard: int) -> Iterator[Progress]:
+    def __call__(self, task: ShardTask) -> Iterator[Progress]:
+        shard = task.shard
         clock = Clock()
         surplus: Counter[str] = Counter()  # of this shard alone: shards do not know each other
         with shard_writer(self._storage, shard, self._mark, QueryRow) as writer:
@@ -74,7 +75,7 @@ class InstructionWorker:
             return rows or [_refused(blank, "no-object", "no object of the image is planned")]
         try:
             with clock("read"):
-                photo = decode(self._files.read(image.file), (image.width, image.height), self._photo)
+                photo = decode(self._files.read(image.file), (image.width, image.height), self._photo, image.relative)
         except PhotoError as error:
             return [*rows, _refused(blank, error.reason, str(error))]
         with clock("facts"):
@@ -109,6 +110,8 @@ def _facts(image: SourceImage, photo: Photo, label: str) -> Facts:
     height, width = photo.rgb.shape[:2]
     objects = []
     for row in image.instances:
+        if row.reason == TWICE:
+            continue
         instance = rescale(row.instance, photo.scale)
         mask = read_mask(instance, height, width)
         status = "written" if row.status == "planned" else row.status

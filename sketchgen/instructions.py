@@ -28,7 +28,7 @@ from sketchgen.plan import Plan, read_plan, read_shard_plan, write_plan
 from sketchgen.progress import ProgressDisplay
 from sketchgen.run import CARD
 from sketchgen.source import ImageFiles, SourceConfig
-from sketchgen.sources import read_source
+from sketchgen.sources import read_batches
 from sketchgen.storage import Storage
 from sketchgen.tasks.config import TasksConfig, check_tasks
 
@@ -153,7 +153,9 @@ def checked(config: InstructionsConfig) -> InstructionsConfig:
         "images_per_shard": (config.images_per_shard, 1),
         "threads": (config.threads, 1),
         "engine.workers": (config.engine.workers, 0),
+        "engine.min_workers": (config.engine.min_workers, 0),
         "engine.retries": (config.engine.retries, 0),
+        "engine.deadline": (config.engine.deadline, 1),
         "source.limit": (config.source.limit, 0),
         "photo.max_side": (config.photo.max_side, 1),
     }
@@ -194,13 +196,13 @@ def _listed_tuples(tree: dict[str, Any]) -> dict[str, Any]:
 def _dry_run(config: InstructionsConfig, console: Console) -> int:
     with tempfile.TemporaryDirectory() as folder:
         storage = Storage(folder)
-        write_plan(read_source(config.source), config.images_per_shard, storage)
-        _print_plan(read_plan(storage), 0, config, console)
+        batches = partial(read_batches, config.source, console)
+        _print_plan(write_plan(batches, config.images_per_shard, storage), 0, config, console)
     return 0
 
 
 def _print_plan(plan: Plan, done: int, config: InstructionsConfig, console: Console) -> None:
-    name = config.source.label or config.source.name
+    name = config.source.called
     console.print(
         f"[bold]{escape(name)}[/]: {plan.images:,} images, {plan.instances:,} instances, {plan.shards:,} shards, "
         f"{done:,} done. Sketches of {config.bank.name} ({config.bank.split}), tasks {', '.join(config.tasks.names)}, "
@@ -222,7 +224,7 @@ def _print_summary(counts: InstructionCounts, failed: list[TaskFailed], console:
 def _card(config: InstructionsConfig, counts: InstructionCounts) -> str:
     body = (
         f"{counts.written:,} queries ({listed(counts.by_task)}) about {counts.samples:,} images of "
-        f"{config.source.label or config.source.name}, with sketches of {config.bank.name} "
+        f"{config.source.called}, with sketches of {config.bank.name} "
         f"(split {config.bank.split}), made by sketchgen.\n\n"
         "Each sample is `{key}.jpg` (the photo), `{key}.sketches.png` (its sketches, 256 x 256 each, top to "
         "bottom) and `{key}.json` (objects, sketches, queries). Half of the sketches of a sample show a class "
@@ -231,4 +233,4 @@ def _card(config: InstructionsConfig, counts: InstructionCounts) -> str:
         "```python\nimport datasets\n"
         'shards = datasets.load_dataset("path/to/this/folder", split="train", streaming=True)\n```'
     )
-    return card(f"Instructions on {config.source.label or config.source.name}", body)
+    return card(f"Instructions on {config.source.called}", body)

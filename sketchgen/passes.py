@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -16,15 +17,21 @@ from sketchgen.engine import EngineConfig, TaskFailed, Worker
 from sketchgen.output import append_log, belongs_to, locked, write_settings
 from sketchgen.plan import Plan, read_plan, write_plan
 from sketchgen.progress import ProgressDisplay
+from sketchgen.selection import SelectionConfig
 from sketchgen.source import SourceConfig
-from sketchgen.sources import read_source
+from sketchgen.sources import read_batches
 from sketchgen.storage import Storage
-from sketchgen.worker import Progress
+from sketchgen.worker import Progress, ShardTask
 
 
 @contextmanager
 def claimed(
-    storage: Storage, settings: dict[str, Any], source: SourceConfig, images_per_shard: int, console: Console
+    storage: Storage,
+    settings: dict[str, Any],
+    source: SourceConfig,
+    images_per_shard: int,
+    console: Console,
+    select: SelectionConfig | None = None,
 ) -> Iterator[Plan]:
     """The folder, kept from other runs for as long as the block lasts, with the plan of `source` in it.
 
@@ -34,23 +41,28 @@ def claimed(
     with locked(storage):
         storage.prepare()
         if not belongs_to(storage, settings):
-            with console.status("reading the source"):
-                write_plan(read_source(source), images_per_shard, storage)
+            with console.status("planning"):
+                write_plan(partial(read_batches, source), images_per_shard, storage, select)
             write_settings(storage, settings)  # last: a source that cannot be read leaves no claim
         yield read_plan(storage)
+        storage.tidy()
 
 
 def make_shards(
-    make_worker: Callable[[], Worker[int, Progress]],
+    make_worker: Callable[[], Worker[ShardTask, Progress]],
     storage: Storage,
     shards: Sequence[int],
     config: EngineConfig,
     display: ProgressDisplay,
+    instead: Callable[[ShardTask, Progress | None], ShardTask | None] = lambda task, last: None,
 ) -> list[TaskFailed]:
-    """Make the shards, show how far they are, log the seconds of each; returns those that failed every time."""
+    """Make the shards, show how far they are, log the seconds of each; returns those that failed every time.
+
+    instead: see `engine.run`.
+    """
     failed = []
     begun = now()
-    for event in engine.run(make_worker, shards, config):
+    for event in engine.run(make_worker, [ShardTask(shard) for shard in shards], config, instead):
         if isinstance(event, TaskFailed):
             failed.append(event)
             continue
@@ -73,7 +85,7 @@ def make_shards(
 def print_failed(failed: Sequence[TaskFailed], console: Console) -> None:
     """Name the shards that could not be made, and how to go on."""
     for failure in failed:
-        console.print(f"[red]shard {failure.task:06d} failed:[/] {escape(failure.error)}", soft_wrap=True)
+        console.print(f"[red]shard {failure.task.shard:06d} failed:[/] {escape(failure.error)}", soft_wrap=True)
     if failed:
         console.print("The other shards are whole; run the same command again to try these once more.")
 

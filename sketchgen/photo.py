@@ -52,11 +52,12 @@ class Photo:
     scale: tuple[float, float]
 
 
-def decode(data: bytes, declared: tuple[int, int], config: PhotoConfig) -> Photo:
+def decode(data: bytes, declared: tuple[int, int], config: PhotoConfig, relative: bool = False) -> Photo:
     """Decode one photo.
 
     declared: (width, height) that the annotations give, 0 where they give none. It decides whether
     boxes were drawn before or after EXIF rotation, and lets a resized copy of the annotated file pass.
+    relative: annotations are shares of width and height, not pixels.
     Raises PhotoError: `image-unreadable` (also for an empty file), `image-too-large`, `image-size`.
     """
     if not data:
@@ -79,10 +80,14 @@ def decode(data: bytes, declared: tuple[int, int], config: PhotoConfig) -> Photo
         raise
     except MemoryError:
         raise
+    except Image.DecompressionBombError as error:  # Pillow's own limit, above which it does not even tell the size
+        raise PhotoError("image-too-large", f"{error} (--draw.photo.max-megapixels)"[:200]) from None
     except Exception as error:  # Pillow's plugins raise almost anything on damaged files
         raise PhotoError("image-unreadable", f"{type(error).__name__}: {error}"[:200]) from None
     annotated = declared if min(declared) > 0 else rgb.size
     _check_aspect(rgb.size, annotated)
+    if relative:
+        annotated = (1, 1)
     shrink = config.max_side / max(rgb.size)
     if shrink < 1:
         size = (max(1, round(rgb.width * shrink)), max(1, round(rgb.height * shrink)))

@@ -1,46 +1,30 @@
-"""The plan: which images each shard holds, written once to `plan.parquet`, one row group a shard.
+"""The plan: which images each shard holds, written once to `plan.parquet`.
 
-Every row of the source is in it with a status, planned or left out with a reason. Workers read their
-own row group, so that nothing but a shard number travels, and a resumed run starts at once.
+Every row of the source is in it, planned or left out with a reason: first the images of the shards, then those
+without a planned row. Workers read the rows of their shard, so that nothing but a shard number travels, and a resumed
+run starts at once.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from itertools import islice
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sketchgen.instance import Instance
+from sketchgen.index import INSTANCE, PARQUET, SCHEMA, images_of
 from sketchgen.output import PLAN
-from sketchgen.source import SourceImage, SourceInstance
+from sketchgen.selection import Selection, SelectionConfig
+from sketchgen.source import SourceImage
 from sketchgen.storage import Storage
 
-_INSTANCE = pa.struct(
-    [
-        ("object_id", pa.string()),
-        ("category", pa.string()),
-        ("box", pa.list_(pa.float64())),
-        ("segmentation", pa.string()),
-        ("status", pa.string()),
-        ("reason", pa.string()),
-    ]
-)
-_SCHEMA = pa.schema(
-    [
-        ("image_id", pa.string()),
-        ("file", pa.string()),
-        ("width", pa.int32()),
-        ("height", pa.int32()),
-        ("license", pa.string()),
-        ("instances", pa.list_(_INSTANCE)),
-    ]
-)
+IMAGES_A_GROUP = 4096
+"""Images of a row group, about: a row group holds whole shards, and a worker reads one to find its own."""
 
 
 @dataclass(frozen=True)
@@ -49,78 +33,116 @@ class Plan:
 
     shards: int
     images: int
+    """With a planned instance: those of the shards."""
     instances: int
     left_out: dict[str, int]
+    images_per_shard: int
+    spare: int = 0
+    """Images without a planned instance: in the file, in no shard."""
 
 
-def write_plan(images: Iterable[SourceImage], images_per_shard: int, storage: Storage) -> None:
-    """Write the plan; images without a planned instance keep their rows but cost no decoding.
+def write_plan(
+    batches: Callable[[], Iterable[pa.RecordBatch]],
+    images_per_shard: int,
+    storage: Storage,
+    select: SelectionConfig | None = None,
+) -> Plan:
+    """Write the plan of a source and return its totals.
 
-    Raises ValueError when the source holds no image with an instance.
+    batches: gives the images of the source from the first, each time it is called, as rows of `sketchgen.index.SCHEMA`.
+    Raises ValueError when the source holds no instance that is planned.
     """
-    with storage.replacing(PLAN) as path:
-        with pq.ParquetWriter(path, _SCHEMA, compression="zstd") as writer:
-            stream, empty = iter(images), True
-            while group := list(islice(stream, images_per_shard)):
-                writer.write_table(pa.Table.from_pylist([_to_row(i) for i in group], _SCHEMA))
-                empty = False
-        if empty:
-            raise ValueError("the source has no image with an annotation: nothing to sketch")
+    selection = Selection(select or SelectionConfig(), batches)
+    group = images_per_shard * max(1, IMAGES_A_GROUP // images_per_shard)
+    reasons: Counter[str] = Counter()
+    images = 0
+    spare: list[pa.RecordBatch] = []
+    with storage.replacing(PLAN) as path, pq.ParquetWriter(path, SCHEMA, **PARQUET) as writer:
+        held: list[pa.RecordBatch] = []
+        for batch in batches():
+            found, planned = selection.apply(batch)
+            for entry in pc.value_counts(found).to_pylist():
+                reasons[entry["values"]] += entry["counts"]
+            batch = _with_reasons(batch, found)
+            held.append(batch.filter(pa.array(planned)))
+            spare.append(batch.filter(pa.array(~planned)))
+            images += int(planned.sum())
+            held = _write_groups(writer, held, group)
+        _write_groups(writer, held, group, last=True)
+        _write_groups(writer, spare, group, last=True)
+        planned_rows = reasons.pop("", 0)
+        plan = Plan(
+            shards=-(-images // images_per_shard),
+            images=images,
+            instances=planned_rows,
+            left_out=dict(reasons),
+            images_per_shard=images_per_shard,
+            spare=sum(map(len, spare)),
+        )
+        if not planned_rows:
+            left = f" ({sum(reasons.values()):,} rows, all left out: {dict(reasons)})" if reasons else ""
+            raise ValueError(f"the source has no image with an annotation{left}: nothing to sketch")
+        writer.add_key_value_metadata({"plan": json.dumps(asdict(plan))})
+    return plan
 
 
 def read_plan(storage: Storage) -> Plan:
     """Totals of the plan in the output folder."""
     with storage.open(PLAN) as file:
-        table = pq.ParquetFile(file)
-        counts: Counter[str] = Counter()
-        for batch in table.iter_batches(columns=["instances.list.element.status", "instances.list.element.reason"]):
-            rows = batch.column(0).flatten()
-            for status, reason in zip(rows.field(0).to_pylist(), rows.field(1).to_pylist(), strict=True):
-                counts["" if status == "planned" else reason] += 1
-        planned = counts.pop("", 0)
-        return Plan(table.num_row_groups, table.metadata.num_rows, planned, dict(counts))
+        return _totals(pq.ParquetFile(file), storage)
 
 
 def read_shard_plan(storage: Storage, shard: int) -> Iterator[SourceImage]:
     """The images of one shard."""
     with storage.open(PLAN) as file:
-        rows = pq.ParquetFile(file).read_row_group(shard).to_pylist()
-    return (_from_row(row) for row in rows)
+        table = pq.ParquetFile(file)
+        plan = _totals(table, storage)
+        shards_a_group = max(1, IMAGES_A_GROUP // plan.images_per_shard)
+        rows = table.read_row_group(shard // shards_a_group)
+    start = shard % shards_a_group * plan.images_per_shard
+    return iter(images_of(rows.slice(start, plan.images_per_shard)))
 
 
-def _to_row(image: SourceImage) -> dict[str, Any]:
-    return {
-        "image_id": image.image_id,
-        "file": image.file,
-        "width": image.width,
-        "height": image.height,
-        "license": image.license,
-        "instances": [
-            {
-                "object_id": row.instance.object_id,
-                "category": row.instance.category,
-                "box": list(row.instance.box),
-                "segmentation": "" if row.instance.segmentation is None else json.dumps(row.instance.segmentation),
-                "status": row.status,
-                "reason": row.reason,
-            }
-            for row in image.instances
-        ],
-    }
+def planned_ids(storage: Storage) -> Iterator[tuple[int, list[str]]]:
+    """(shard, ids of its planned objects) of every shard, in order."""
+    with storage.open(PLAN) as file:
+        table = pq.ParquetFile(file)
+        plan = _totals(table, storage)
+        shard = 0
+        for group in range(table.num_row_groups):
+            rows = table.read_row_group(group, columns=["instances"])
+            for start in range(0, len(rows), plan.images_per_shard):
+                if shard == plan.shards:
+                    return
+                part = pc.list_flatten(rows["instances"].slice(start, plan.images_per_shard)).combine_chunks()
+                kept = part.filter(pc.equal(pc.struct_field(part, "reason"), ""))
+                yield shard, pc.struct_field(kept, "object_id").to_pylist()
+                shard += 1
 
 
-def _from_row(row: dict[str, Any]) -> SourceImage:
-    instances = tuple(
-        SourceInstance(
-            Instance(
-                object_id=r["object_id"],
-                category=r["category"],
-                box=tuple(r["box"]),
-                segmentation=json.loads(r["segmentation"]) if r["segmentation"] else None,
-            ),
-            r["status"],
-            r["reason"],
-        )
-        for r in row["instances"]
-    )
-    return SourceImage(row["image_id"], row["file"], row["width"], row["height"], row["license"], instances)
+def _totals(table: pq.ParquetFile, storage: Storage) -> Plan:
+    try:
+        return Plan(**json.loads(table.metadata.metadata[b"plan"]))
+    except (KeyError, TypeError):
+        raise ValueError(f"{storage.url}/{PLAN} was made by another version: choose another --out") from None
+
+
+def _with_reasons(batch: pa.RecordBatch, reasons: pa.Array) -> pa.RecordBatch:
+    rows = pc.list_flatten(batch["instances"])
+    columns = [reasons if name == "reason" else pc.struct_field(rows, name) for name in INSTANCE.names]
+    lengths = pc.list_value_length(batch["instances"]).to_numpy(zero_copy_only=False)
+    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
+    nested = pa.ListArray.from_arrays(offsets, pa.StructArray.from_arrays(columns, fields=list(INSTANCE)))
+    return pa.RecordBatch.from_arrays([*batch.columns[:-1], nested], schema=SCHEMA)
+
+
+def _write_groups(
+    writer: pq.ParquetWriter, held: list[pa.RecordBatch], group: int, last: bool = False
+) -> list[pa.RecordBatch]:
+    """Write whole row groups of `group` images, and at the `last` the rest; returns what waits."""
+    table = pa.Table.from_batches(held, SCHEMA)
+    whole = len(table) if last else len(table) // group * group
+    for start in range(0, whole, group):
+        writer.write_table(table.slice(start, min(group, whole - start)))
+    rest = table.slice(whole)
+    return rest.combine_chunks().to_batches() if len(rest) else []

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
+from dataclasses import asdict
 from functools import partial
 from itertools import islice
 
+from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -15,17 +18,19 @@ from sketchgen.config import RunConfig, checked, settings_of
 from sketchgen.engine import TaskFailed
 from sketchgen.output import completions, fingerprint
 from sketchgen.passes import claimed, listed, make_shards, now, print_failed
-from sketchgen.plan import Plan, read_plan, read_shard_plan, write_plan
+from sketchgen.plan import Plan, read_shard_plan, write_plan
 from sketchgen.progress import ProgressDisplay
 from sketchgen.report import Counts, count, write_report
 from sketchgen.segmenters import build_segmenter
 from sketchgen.sketchers import build_sketcher
 from sketchgen.source import ImageFiles
-from sketchgen.sources import read_source
+from sketchgen.sources import read_batches
 from sketchgen.storage import Storage
-from sketchgen.worker import ShardWorker, pin_threads
+from sketchgen.worker import ShardWorker, past_stuck, pin_threads
 
 CARD = "README.md"
+RUN = "run.json"
+"""The whole config of the last run, places and engine included: what `sketchgen retry` goes on with."""
 
 
 def run(config: RunConfig, console: Console) -> int:
@@ -39,9 +44,10 @@ def run(config: RunConfig, console: Console) -> int:
     if config.dry_run:
         return _dry_run(config, console)
     storage = Storage(config.out)
-    settings = settings_of(config)
+    settings = settings_of(config, console)
     mark = fingerprint(settings)
-    with claimed(storage, settings, config.source, config.images_per_shard, console) as plan:
+    with claimed(storage, settings, config.source, config.images_per_shard, console, config.select) as plan:
+        storage.write(RUN, (json.dumps(asdict(config), indent=1) + "\n").encode())
         done = completions(storage, mark)
         todo = [shard for shard in range(plan.shards) if shard not in done]
         _print_plan(plan, len(done), config, console)
@@ -50,12 +56,13 @@ def run(config: RunConfig, console: Console) -> int:
             ImageFiles(config.source).check([image.file for image in islice(read_shard_plan(storage, todo[0]), 20)])
             before = sum(record.written + record.rejected for record in done.values())
             with ProgressDisplay(console, plan.instances, before) as display:
-                failed = make_shards(partial(make_worker, config, mark), storage, todo, config.engine, display)
+                worker = partial(make_worker, config, mark)
+                failed = make_shards(worker, storage, todo, config.engine, display, past_stuck)
         else:
             console.print("Nothing is left to do: every shard is there.")
         counts = count(storage, mark)
         storage.write(CARD, _card(config, counts).encode())
-        title = f"Sketches · {config.source.label or config.source.name}"
+        title = f"Sketches · {config.source.called}"
         report = write_report(storage, title, _facts(config), plan, counts, config.report)
     _print_summary(counts, failed, f"{shown}/{report}", console)
     if counts.written == 0 and not failed:
@@ -63,6 +70,18 @@ def run(config: RunConfig, console: Console) -> int:
             f"not one sketch was written ({listed(counts.by_reason)}); the report says why: {shown}/{report}"
         )
     return len(failed)
+
+
+def read_config(storage: Storage) -> RunConfig:
+    """The config of the last run into this folder. Raises ValueError where there is none that can be read."""
+    try:
+        return TypeAdapter(RunConfig).validate_json(storage.read(RUN))
+    except FileNotFoundError:
+        raise ValueError(f"{storage.url} holds no {RUN}: it is no output of `make sketches`") from None
+    except ValidationError as error:
+        raise ValueError(
+            f"{storage.url}/{RUN} is of another version ({error.errors()[0]['msg']}): run the same command once more"
+        ) from None
 
 
 def make_worker(config: RunConfig, mark: str) -> ShardWorker:
@@ -82,14 +101,14 @@ def make_worker(config: RunConfig, mark: str) -> ShardWorker:
 def _dry_run(config: RunConfig, console: Console) -> int:
     with tempfile.TemporaryDirectory() as folder:
         storage = Storage(folder)
-        write_plan(read_source(config.source), config.images_per_shard, storage)
-        _print_plan(read_plan(storage), 0, config, console)
+        batches = partial(read_batches, config.source, console)
+        _print_plan(write_plan(batches, config.images_per_shard, storage, config.select), 0, config, console)
     return 0
 
 
 def _print_plan(plan: Plan, done: int, config: RunConfig, console: Console) -> None:
     left_out = sum(plan.left_out.values())
-    name = config.source.label or config.source.name
+    name = config.source.called
     console.print(
         f"[bold]{escape(name)}[/]: {plan.images:,} images, {plan.instances:,} instances planned"
         + (f" ({left_out:,} left out: {listed(plan.left_out)})" if left_out else "")
@@ -101,6 +120,8 @@ def _print_plan(plan: Plan, done: int, config: RunConfig, console: Console) -> N
 
 def _print_summary(counts: Counts, failed: list[TaskFailed], report: str, console: Console) -> None:
     table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column()
+    table.add_column(overflow="fold")  # paths are to be copied
     table.add_row("written", f"{counts.written:,} sketches in {counts.samples:,} samples")
     table.add_row("rejected", f"{counts.rejected:,}" + (f" ({listed(counts.by_reason)})" if counts.rejected else ""))
     table.add_row("report", f"[bold]{escape(report)}[/]")

@@ -12,6 +12,7 @@ from sketchgen.instance import Instance, Mask
 from sketchgen.picture import Item, Picture
 from sketchgen.segmentation import encode, rescale
 from sketchgen.shard import ShardWriter
+from sketchgen.source import TWICE
 
 NO_MASK = {"size": [0, 0], "counts": ""}
 
@@ -79,6 +80,8 @@ def _objects(picture: Picture) -> list[dict[str, Any]]:
     items = {item.instance.object_id: item for item in picture.items}
     records = []
     for row in picture.source.instances:
+        if row.reason == TWICE:
+            continue
         item = items.get(row.instance.object_id)
         instance = rescale(row.instance, picture.photo.scale)
         mask = item.mask if item is not None and item.alive else None

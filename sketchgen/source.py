@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 
 from data_manifests.packaged import packaged_file
@@ -20,15 +21,22 @@ class SourceConfig:
     """Which source, and where it lies."""
 
     name: str = "sample"
-    """A manifest of data_manifests/sources, `coco` for any folder in COCO form, or `shapeworld` (generated)."""
+    """A manifest of data_manifests/sources (sample, coco, objects365, openimages), or `shapeworld` (generated)."""
+    root: str = ""
+    """Folder of the source, laid out as its manifest says: a local path or fsspec URL."""
+    split: str = "train"
+    """Which part of it: train, val, ..."""
     annotations: str = ""
-    """Annotation file (COCO json); empty for packaged sources."""
+    """Annotation file, where it is not the one that root and split mean."""
     images: str = ""
-    """Folder of the images, a local path or fsspec URL; empty for packaged sources."""
+    """Folder of the images, where it is not the one that root and split mean."""
     label: str = ""
-    """What the shards call it; empty = the name. Two sets that may meet in a mixture need two labels."""
+    """What the shards call it; empty = the name (and the split, unless that is train). Two sets that may meet in a
+    mixture need two labels."""
     limit: int = 0
-    """Only the first N images; 0 = all."""
+    """Only the first N images with an instance; 0 = all."""
+    index: str = ""
+    """Folder where indexes of sources are kept, local; empty = $XDG_CACHE_HOME/sketchgen."""
     world: WorldConfig = field(default_factory=WorldConfig)
     """Which scenes; used by `shapeworld` only."""
 
@@ -40,26 +48,41 @@ class SourceConfig:
     @property
     def packaged(self) -> bool:
         """Whether its images lie inside installed packages."""
-        return self.name != "coco" and not self.generated and source_manifest(self.name)[0].images == "packaged"
+        return not self.generated and source_manifest(self.name)[0].packaged
+
+    @property
+    def called(self) -> str:
+        """What the shards call it."""
+        plain = self.generated or self.packaged or self.split == "train"
+        return self.label or (self.name if plain else f"{self.name}-{self.split}")
+
+
+UNCOUNTED = frozenset({"crowd", "group", "depiction", "fake", "inside"})
+"""Reasons of rows that are no plain object of their class (a box of many, a picture of one): whoever counts leaves
+their class out."""
+TWICE = "duplicate"
+"""Reason of a row that says again what an earlier one said: no object of its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceInstance:
-    """One row of the source: the instance, and whether the plan takes it.
-
-    status: `planned`, `dropped` or `crowd`; `reason` says why where it is not planned.
-    """
+    """One row of the source; `reason` says why the plan leaves it out, "" where it is planned."""
 
     instance: Instance
-    status: str = "planned"
     reason: str = ""
+
+    @property
+    def status(self) -> str:
+        """`planned`, `dropped` or `crowd`."""
+        return "crowd" if self.reason in UNCOUNTED else "dropped" if self.reason else "planned"
 
 
 @dataclass(frozen=True, slots=True)
 class SourceImage:
     """One image with all its rows. width and height in pixels as annotated, 0 where unknown.
 
-    `file` is what `ImageFiles` takes: relative, so that a plan outlives a move of its images.
+    `file` is what `ImageFiles` takes: relative, so that a plan outlives a move of its images. relative: boxes are
+    shares of width and height, in [0, 1], not pixels.
     """
 
     image_id: str
@@ -68,6 +91,69 @@ class SourceImage:
     height: int
     license: str
     instances: tuple[SourceInstance, ...]
+    relative: bool = False
+
+
+@dataclass(frozen=True)
+class Places:
+    """URLs of what a source is read from; "" where it has none."""
+
+    annotations: str
+    classes: str
+    images: str
+
+
+def places_of(config: SourceConfig) -> Places:
+    """Where the files of the source are: what `config` names, else what its manifest expects below `root`.
+
+    Raises ValueError with what was expected and what was found.
+    """
+    manifest, path = source_manifest(config.name)
+    if config.split not in manifest.splits:
+        raise ValueError(f"{config.name} has no split {config.split!r} (--source.split), only {list(manifest.splits)}")
+    split = manifest.splits[config.split]
+    if manifest.packaged:
+        return Places(config.annotations or str(path.parent / split.annotations[0]), "", "")
+    if config.root:
+        fs, root = open_url(config.root, "source.root")
+        return Places(
+            config.annotations or _first(fs, root, config, split.annotations, "the annotations"),
+            _first(fs, root, config, split.classes, "the names of the classes") if split.classes else "",
+            config.images or _first(fs, root, config, split.images, "the folder of the images"),
+        )
+    if not config.annotations or split.classes:
+        raise ValueError(
+            f"source.root is empty: name the folder of {config.name} (--source.root DIR). {manifest.obtain.strip()}"
+            if manifest.kind != "coco"
+            else "source.annotations is empty: name the COCO json and the folder of its images, e.g. "
+            "--source.annotations instances_val2017.json --source.images val2017, or the folder that holds all of "
+            "COCO 2017: --source.root DIR"
+        )
+    return Places(config.annotations, "", config.images)
+
+
+def _first(fs: AbstractFileSystem, root: str, config: SourceConfig, names: Sequence[str], what: str) -> str:
+    """The first of these that is there, as a URL."""
+    for name in names:
+        if fs.exists(f"{root}/{name}"):
+            return f"{config.root.rstrip('/')}/{name}"
+    try:
+        there = sorted(entry.rstrip("/").rpartition("/")[2] for entry in fs.ls(root, detail=False))
+    except (FileNotFoundError, NotADirectoryError):
+        raise ValueError(f"source.root: there is no folder {config.root}") from None
+    found = ", ".join(there[:20]) + (f" and {len(there) - 20} more" if len(there) > 20 else "")
+    raise ValueError(
+        f"{config.root} does not look like {config.name} ({config.split}): {what} should be {' or '.join(names)}; "
+        f"found {found or 'nothing'}"
+    )
+
+
+def open_url(url: str, name: str) -> tuple[AbstractFileSystem, str]:
+    """File system and path of a URL. Raises ValueError, naming the field, for one that cannot be opened."""
+    try:
+        return url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise ValueError(f"{name}: cannot open {url}: {error}") from None
 
 
 class ImageFiles:
@@ -79,27 +165,35 @@ class ImageFiles:
         self._world = config.world if config.generated else None
         if self._packaged or self._world:
             return
-        if not config.images:
+        self._folder = places_of(config).images
+        if not self._folder:
             raise ValueError("source.images is empty: name the folder that holds the images (--source.images)")
-        try:
-            self._fs, self._root = url_to_fs(config.images)
-        except (ImportError, ValueError) as error:
-            raise ValueError(f"source.images: cannot open {config.images}: {error}") from None
+        self._fs, self._root = open_url(self._folder, "source.images")
         if not self._fs.isdir(self._root):
-            raise ValueError(f"source.images: there is no folder {config.images}")
-        self._folder = config.images
+            raise ValueError(f"source.images: there is no folder {self._folder}")
+        kind = source_manifest(config.name)[0].kind
+        self._spell = _patched if kind == "objects365" else _plain
+        self._usual = 0
 
     def read(self, file: str) -> bytes:
         """All bytes. Raises PhotoError (`image-missing`) where there is none; other OSErrors (a disk or
         network that fails) stay what they are, since a retry may mend them."""
         if self._world:
             return render(self._world, file)
-        try:
-            if self._packaged:
+        if self._packaged:
+            try:
                 return self._packaged_path(file).read_bytes()
-            return bytes(self._fs.cat_file(f"{self._root}/{file}"))
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-            raise PhotoError("image-missing", f"{file} does not exist") from None
+            except FileNotFoundError:
+                raise PhotoError("image-missing", f"{file} does not exist") from None
+        places = self._spell(file)
+        for number in sorted(range(len(places)), key=lambda n: n != self._usual):
+            try:
+                data = bytes(self._fs.cat_file(f"{self._root}/{places[number]}"))
+            except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+                continue
+            self._usual = number  # the next one lies like this one, so that a remote store is asked once
+            return data
+        raise PhotoError("image-missing", f"{' nor '.join(places)} does not exist")
 
     def check(self, files: Sequence[str]) -> None:
         """Raises ValueError when none of these is there: the folder is another one than the annotations mean."""
@@ -108,10 +202,10 @@ class ImageFiles:
         if self._packaged:
             for file in files:
                 self._packaged_path(file)
-        elif files and not any(self._fs.exists(f"{self._root}/{file}") for file in files):
+        elif files and not any(self._fs.exists(f"{self._root}/{place}") for f in files for place in self._spell(f)):
             raise ValueError(
                 f"source.images: none of the first {len(files)} images is in {self._folder} "
-                f"(the first would be {files[0]}); is it the right folder?"
+                f"(the first would be {' or '.join(self._spell(files[0]))}); is it the right folder?"
             )
 
     @staticmethod
@@ -119,3 +213,14 @@ class ImageFiles:
         place, _, sha256 = file.rpartition("#")
         package, _, path = place.partition("/")
         return packaged_file(package, path, sha256)
+
+
+def _plain(file: str) -> list[str]:
+    return [file]
+
+
+def _patched(file: str) -> list[str]:
+    """Where a photo of Objects365 may lie: `images/v1/patch8/x.jpg` of the annotations is `patch8/x.jpg` on disk."""
+    parts = PurePosixPath(file).parts
+    ways = ["/".join(parts[-2:]), parts[-1], file]
+    return list(dict.fromkeys(ways))

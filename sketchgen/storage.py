@@ -51,6 +51,10 @@ class Storage:
     def prepare(self) -> None:
         """Make the folder, and remove what a killed run left half-written (call under the lock only)."""
         self.make()
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Remove what killed workers left half-written (call under the lock only, while nobody writes)."""
         for folder in ("", PREVIEWS):
             for name in self.names(folder):
                 if name.rpartition("/")[2].startswith(TEMPORARY):

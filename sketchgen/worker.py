@@ -53,6 +53,26 @@ class DrawConfig:
 
 
 @dataclass(frozen=True)
+class ShardTask:
+    """A shard to make."""
+
+    shard: int
+    one_by_one: bool = False
+    """An event after every image, so that one on which the worker gets stuck can be told."""
+    refused: tuple[int, ...] = ()
+    """Numbers in the shard of images that no worker got past: their instances are rejected unseen (`deadline`)."""
+
+
+def past_stuck(task: ShardTask, last: Progress | None) -> ShardTask | None:
+    """What to try where every worker got stuck with this task: first image by image, then without the image that comes
+    after the last event. None where it is no image that is in the way."""
+    if not task.one_by_one:
+        return replace(task, one_by_one=True)
+    stuck = last.images if last else 0
+    return None if stuck in task.refused else replace(task, refused=(*task.refused, stuck))
+
+
+@dataclass(frozen=True)
 class Progress:
     """How far a shard is; totals since its start, so that a retried shard counts once."""
 
@@ -67,7 +87,7 @@ class Progress:
 
 
 class ShardWorker:
-    """Calling it with a shard number makes that shard and yields `Progress` as it goes."""
+    """Calling it with a task makes that shard and yields `Progress` as it goes."""
 
     def __init__(
         self,
@@ -85,14 +105,18 @@ class ShardWorker:
         self._sketcher = sketcher
         self._config = config
         self._files = ImageFiles(source)
-        self._label = source.label or source.name
+        self._label = source.called
         self._mark = mark
         self._previews = previews
 
-    def __call__(self, shard: int) -> Iterator[Progress]:
+    def __call__(self, task: ShardTask) -> Iterator[Progress]:
+        shard = task.shard
         pictures = [Picture.of(shard, image) for image in read_shard_plan(self._storage, shard)]
         clock = Clock()
-        size = self._config.images_per_batch
+        for number in set(task.refused) & set(range(len(pictures))):
+            for item in pictures[number].items:
+                item.refuse(Reject("deadline", "no worker got past this image in time"))
+        size = 1 if task.one_by_one else self._config.images_per_batch
         style = "+".join(filter(None, (self._sketcher.style, "edges")))
         generator = self._sketcher.generator
         with shard_writer(self._storage, shard, self._mark) as writer:
@@ -146,11 +170,11 @@ class Clock:
 
 def _read(picture: Picture, files: ImageFiles, config: DrawConfig) -> None:
     """Decode the photo, bring boxes into its pixels, and refuse those that hold nothing to draw."""
-    if not picture.items:
+    if not any(item.alive for item in picture.items):
         return
     source = picture.source
     try:
-        picture.photo = decode(files.read(source.file), (source.width, source.height), config.photo)
+        picture.photo = decode(files.read(source.file), (source.width, source.height), config.photo, source.relative)
     except PhotoError as error:
         for item in picture.items:
             item.refuse(Reject(error.reason, str(error)))

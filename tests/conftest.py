@@ -17,6 +17,12 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 cv2.setNumThreads(1)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Indexes of sources do not mix with those of the person who runs the tests."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
 def draw_scene(seed: int, size: tuple[int, int] = (160, 120)) -> Image.Image:
     """A photo-like picture: noise, and a bright ellipse at (30, 20)-(110, 100) with a dark bar in it."""
     rng = np.random.default_rng(seed)

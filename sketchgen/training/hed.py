@@ -25,7 +25,7 @@ from sketchgen.crop import cut
 from sketchgen.instance import Mask
 from sketchgen.segmenters.annotation import AnnotationSegmenter
 from sketchgen.source import SourceConfig
-from sketchgen.sources import coco
+from sketchgen.sources import read_source
 from sketchgen.training.openmoji import STROKE, Pair, ink_lines, make_pair
 
 BLOCKS = ((3, 64, 64), (64, 128, 128), (128, 256, 256, 256), (256, 512, 512, 512), (512, 512, 512, 512))
@@ -147,7 +147,7 @@ def photo_pairs(
     """
     model = load_hed().to(memory_format=torch.channels_last)
     segmenter = AnnotationSegmenter()
-    for number, entry in enumerate(coco.read(SourceConfig("coco", str(annotations), str(images)))):
+    for number, entry in enumerate(read_source(SourceConfig("coco", annotations=str(annotations), images=str(images)))):
         report(number)
         if (int(entry.image_id) % 3 == 0) != held_out:
             continue

@@ -16,7 +16,7 @@ from sketchgen.crop import Crop, cut
 from sketchgen.segmenters.annotation import AnnotationSegmenter
 from sketchgen.sketcher import Sketcher
 from sketchgen.source import SourceConfig
-from sketchgen.sources import coco
+from sketchgen.sources import read_source
 from sketchgen.training.boundary import (
     Counts,
     Rival,
@@ -96,7 +96,7 @@ def stroke_figures(drawn: NDArray[np.uint8], mask: NDArray[np.bool_]) -> tuple[f
 def held_out_crops(annotations: Path, images: Path, side: int, min_area: int = 32 * 32) -> Iterator[Crop]:
     """Crops, cut along the annotated masks, of photos that training never sees (image_id % 3 == 0)."""
     segmenter = AnnotationSegmenter()
-    for entry in coco.read(SourceConfig("coco", str(annotations), str(images))):
+    for entry in read_source(SourceConfig("coco", annotations=str(annotations), images=str(images))):
         if int(entry.image_id) % 3:
             continue
         objects = [row.instance for row in entry.instances if row.status == "planned"]

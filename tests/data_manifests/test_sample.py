@@ -11,7 +11,8 @@ from data_manifests.packaged import packaged_file
 from data_manifests.schema import source_manifest
 
 MANIFEST, PATH = source_manifest("sample")
-COCO: dict[str, Any] = json.loads((PATH.parent / MANIFEST.annotations).read_text())
+SPLIT = MANIFEST.splits["train"]
+COCO: dict[str, Any] = json.loads((PATH.parent / SPLIT.annotations[0]).read_text())
 IMAGES = {image["id"]: image for image in COCO["images"]}
 CATEGORIES = {category["id"]: category["name"] for category in COCO["categories"]}
 
@@ -26,7 +27,7 @@ def test_size_and_spread() -> None:
 
 def test_manifest_states_the_counts() -> None:
     counts = {"images": "images", "instances": "annotations", "categories": "categories"}
-    assert {name: len(COCO[key]) for name, key in counts.items()} == MANIFEST.expected
+    assert {name: len(COCO[key]) for name, key in counts.items()} == SPLIT.expected
 
 
 @pytest.mark.parametrize("key", ["images", "annotations", "categories", "licenses"])

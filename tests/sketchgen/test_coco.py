@@ -17,7 +17,7 @@ from sketchgen.sources import read_source
 
 
 def config(folder: tuple[Path, Path]) -> SourceConfig:
-    return SourceConfig("coco", str(folder[0]), str(folder[1]))
+    return SourceConfig("coco", annotations=str(folder[0]), images=str(folder[1]))
 
 
 def row(number: int, **fields: Any) -> dict[str, Any]:
@@ -40,8 +40,7 @@ def test_rows_and_their_status(coco_folder) -> None:
     assert rows["101"].status == "planned"
     assert (rows["1"].status, rows["1"].reason) == ("crowd", "crowd")
     assert (rows["2"].status, rows["2"].reason) == ("dropped", "category-unknown")
-    # bad boxes stay planned, so that the worker gives them a ledger row
-    assert all(rows[n].status == "planned" for n in "4567")
+    assert {n: rows[n].reason for n in "4567"} == dict.fromkeys("457", "box-invalid") | {"6": "box-empty"}
     assert all(math.isnan(rows[n].instance.box[0]) for n in "457")
     assert rows["6"].instance.box == (10, 10, 5, 5)
 
@@ -49,7 +48,7 @@ def test_rows_and_their_status(coco_folder) -> None:
 def test_images_without_rows_are_left_out_and_limit_counts_the_others(coco_folder) -> None:
     folder = coco_folder(3, edit=lambda data: data["annotations"].pop(0))
     assert [image.image_id for image in read_source(config(folder))] == ["2", "3"]
-    limited = SourceConfig("coco", str(folder[0]), str(folder[1]), limit=1)
+    limited = SourceConfig("coco", annotations=str(folder[0]), images=str(folder[1]), limit=1)
     assert [image.image_id for image in read_source(limited)] == ["2"]
 
 
@@ -81,7 +80,7 @@ def test_a_broken_file_is_one_clear_error(tmp_path: Path, text: str, message: st
     path = tmp_path / "broken.json"
     path.write_text(text)
     with pytest.raises(ValueError, match=message) as caught:
-        list(read_source(SourceConfig("coco", str(path), str(tmp_path))))
+        list(read_source(SourceConfig("coco", annotations=str(path), images=str(tmp_path))))
     assert "broken.json" in str(caught.value)
 
 
@@ -89,11 +88,11 @@ def test_missing_settings_name_their_flags(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"--source\.annotations .* --source\.images"):
         list(read_source(SourceConfig("coco")))
     with pytest.raises(FileNotFoundError, match="none.json does not exist"):
-        list(read_source(SourceConfig("coco", str(tmp_path / "none.json"), str(tmp_path))))
+        list(read_source(SourceConfig("coco", annotations=str(tmp_path / "none.json"), images=str(tmp_path))))
     with pytest.raises(ValueError, match=r"source\.images is empty"):
-        ImageFiles(SourceConfig("coco", "x.json"))
+        ImageFiles(SourceConfig("coco", annotations="x.json"))
     with pytest.raises(ValueError, match=r"there is no folder .*nowhere"):
-        ImageFiles(SourceConfig("coco", "x.json", str(tmp_path / "nowhere")))
+        ImageFiles(SourceConfig("coco", annotations="x.json", images=str(tmp_path / "nowhere")))
 
 
 def test_files_that_are_missing_have_a_reason_and_a_wrong_folder_is_an_error(coco_folder) -> None:
@@ -139,7 +138,7 @@ def test_any_value_in_any_field_gives_rows_or_a_value_error(tmp_path: Path, plac
     data[kind][-1][field] = value
     path.write_text(json.dumps(data))
     try:
-        images = list(read_source(SourceConfig("coco", str(path), str(tmp_path))))
+        images = list(read_source(SourceConfig("coco", annotations=str(path), images=str(tmp_path))))
     except ValueError as error:
         assert "fuzz.json" in str(error)
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from sketchgen.engine import EngineConfig, TaskFailed, _share, run
+from sketchgen.worker import Progress, ShardTask, past_stuck
 
 ENGINES = ["local", pytest.param("ray", marks=pytest.mark.slow)]
 
@@ -106,3 +108,47 @@ def test_shares_leave_no_worker_without_room(total: int, count: int, share: floa
 
 def test_nothing_to_do_starts_nothing() -> None:
     assert list(run(lambda: 1 / 0, [], EngineConfig("local"))) == []
+
+
+def sleeps(folder: str):
+    """A worker of `ShardTask`s of four images, which sleeps for ever at image 2 of shard 7 unless that is refused."""
+
+    def work(task: ShardTask) -> Iterator[Progress]:
+        step = 1 if task.one_by_one else 2
+        for done in range(0, 4, step):
+            images = set(range(done, done + step)) - set(task.refused)
+            if task.shard == 7 and 2 in images:
+                with (Path(folder) / "stuck").open("a") as file:
+                    file.write(f"{os.getpid()}\n")
+                time.sleep(1000)
+            yield Progress(task.shard, done + step, 0, {"deadline": len(task.refused)}, {}, done + step == 4)
+
+    return work
+
+
+@pytest.mark.slow
+def test_a_stuck_shard_is_tried_elsewhere_and_then_goes_on_without_the_image_that_stops_it(tmp_path: Path) -> None:
+    tasks = [ShardTask(shard) for shard in (6, 7, 8)]
+    config = EngineConfig("ray", 2, retries=1, deadline=2)
+    events = list(run(partial(sleeps, str(tmp_path)), tasks, config, past_stuck))
+    assert not [event for event in events if isinstance(event, TaskFailed)]
+    last = {event.shard: event for event in events if event.done}
+    assert {shard: event.rejected["deadline"] for shard, event in last.items()} == {6: 0, 7: 1, 8: 0}
+    tried = (tmp_path / "stuck").read_text().split()
+    assert len(tried) == len(set(tried)) == 3  # twice as it is, once image by image, each in a process of its own
+
+
+@pytest.mark.slow
+def test_what_is_stuck_for_good_is_named(tmp_path: Path) -> None:
+    config = EngineConfig("ray", 1, retries=0, deadline=2)
+    events = list(run(partial(sleeps, str(tmp_path)), [ShardTask(7)], config))
+    (failed,) = [event for event in events if isinstance(event, TaskFailed)]
+    assert failed == TaskFailed(ShardTask(7), "no news for 2 s")
+
+
+def test_past_stuck_ends() -> None:
+    task, seen = ShardTask(1), []
+    while task is not None:
+        seen.append(task)
+        task = past_stuck(task, Progress(1, 4, 0, {}, {}, False))
+    assert seen == [ShardTask(1), ShardTask(1, True), ShardTask(1, True, (4,))]

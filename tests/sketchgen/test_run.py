@@ -22,6 +22,7 @@ from sketchgen.config import RunConfig, settings_of
 from sketchgen.engine import EngineConfig
 from sketchgen.ledger import read_ledger
 from sketchgen.output import completions, fingerprint, locked
+from sketchgen.plan import read_plan
 from sketchgen.report import ReportConfig
 from sketchgen.run import run
 from sketchgen.segmenter import SegmenterConfig
@@ -35,7 +36,7 @@ def config(folder: tuple[Path, Path], out: Path, **fields: Any) -> RunConfig:
     """A run without learned models: the sources' own masks, edges only."""
     return replace(
         RunConfig(
-            source=SourceConfig("coco", str(folder[0]), str(folder[1])),
+            source=SourceConfig("coco", annotations=str(folder[0]), images=str(folder[1])),
             segmenter=SegmenterConfig("annotation"),
             sketcher=SketcherConfig("none"),
             draw=DrawConfig(images_per_batch=2),
@@ -248,10 +249,11 @@ def test_bad_input_becomes_ledger_rows_and_the_rest_goes_on(coco_folder, tmp_pat
     assert run(config(folder, tmp_path / "out"), quiet()) == 0
     reasons = {row.object_id: row.reason for row in ledger(tmp_path / "out")}
     assert reasons == {
-        "101": "", "0": "box-invalid", "1": "box-empty", "2": "box-outside", "3": "box-empty",
-        "4": "box-small", "5": "duplicate", "102": "image-missing", "103": "image-unreadable",
+        "101": "", "4": "box-small", "102": "image-missing", "103": "image-unreadable",
         "104": "image-unreadable", "105": "box-small", "106": "", "107": "", "108": "",
     }  # fmt: skip
+    left_out = {"box-invalid": 1, "box-empty": 2, "box-outside": 1, "duplicate": 1}
+    assert read_plan(Storage(str(tmp_path / "out"))).left_out == left_out
     details = {row.object_id: row.detail for row in ledger(tmp_path / "out")}
     assert details["102"] == "0002.jpg does not exist"
     assert "0 bytes" in details["103"]

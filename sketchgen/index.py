@@ -106,7 +106,7 @@ class IndexBuilder:
         self._place = tempfile.TemporaryDirectory(dir=folder, prefix=".index-")
         self._relative = relative
         self._db = duckdb.connect(os.path.join(self._place.name, "work.db"))
-        self._db.execute(f"SET memory_limit = '{MEMORY}'; SET threads = 2; SET preserve_insertion_order = false")
+        self._db.execute(f"SET memory_limit = '{MEMORY}'; SET threads = 2; SET enable_progress_bar = false")
         self._db.execute(
             """CREATE TABLE images (n BIGINT, image_id VARCHAR, file VARCHAR, width INTEGER, height INTEGER,
                                     relative BOOLEAN, license VARCHAR);

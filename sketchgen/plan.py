@@ -1,8 +1,8 @@
 """The plan: which images each shard holds, written once to `plan.parquet`.
 
-Every row of the source is in it, planned or left out with a reason: first the images of the shards, then those
-without a planned row. Workers read the rows of their shard, so that nothing but a shard number travels, and a resumed
-run starts at once.
+Every row of the source is in it, planned or left out with a reason: images with a planned row in the row groups of the
+shards, the others in groups of their own. Workers read the rows of their shard, so that nothing but a shard number
+travels, and a resumed run starts at once.
 """
 
 from __future__ import annotations
@@ -37,8 +37,10 @@ class Plan:
     instances: int
     left_out: dict[str, int]
     images_per_shard: int
-    spare: int = 0
+    spare: int
     """Images without a planned instance: in the file, in no shard."""
+    groups: tuple[int, ...]
+    """Row groups of the file that hold the shards, in order."""
 
 
 def write_plan(
@@ -55,29 +57,31 @@ def write_plan(
     selection = Selection(select or SelectionConfig(), batches)
     group = images_per_shard * max(1, IMAGES_A_GROUP // images_per_shard)
     reasons: Counter[str] = Counter()
-    images = 0
-    spare: list[pa.RecordBatch] = []
     with storage.replacing(PLAN) as path, pq.ParquetWriter(path, SCHEMA, **PARQUET) as writer:
-        held: list[pa.RecordBatch] = []
+        shards, spare = _Groups(writer, group), _Groups(writer, IMAGES_A_GROUP)
+        written = 0
+        mine: list[int] = []
         for batch in batches():
             found, planned = selection.apply(batch)
             for entry in pc.value_counts(found).to_pylist():
                 reasons[entry["values"]] += entry["counts"]
             batch = _with_reasons(batch, found)
-            held.append(batch.filter(pa.array(planned)))
-            spare.append(batch.filter(pa.array(~planned)))
-            images += int(planned.sum())
-            held = _write_groups(writer, held, group)
-        _write_groups(writer, held, group, last=True)
-        _write_groups(writer, spare, group, last=True)
+            for groups, taken in ((shards, planned), (spare, ~planned)):
+                new = groups.add(batch.filter(pa.array(taken)))
+                mine += range(written, written + new) if groups is shards else ()
+                written += new
+        new = shards.end()
+        mine += range(written, written + new)
+        spare.end()
         planned_rows = reasons.pop("", 0)
         plan = Plan(
-            shards=-(-images // images_per_shard),
-            images=images,
+            shards=-(-shards.images // images_per_shard),
+            images=shards.images,
             instances=planned_rows,
             left_out=dict(reasons),
             images_per_shard=images_per_shard,
-            spare=sum(map(len, spare)),
+            spare=spare.images,
+            groups=tuple(mine),
         )
         if not planned_rows:
             left = f" ({sum(reasons.values()):,} rows, all left out: {dict(reasons)})" if reasons else ""
@@ -98,7 +102,7 @@ def read_shard_plan(storage: Storage, shard: int) -> Iterator[SourceImage]:
         table = pq.ParquetFile(file)
         plan = _totals(table, storage)
         shards_a_group = max(1, IMAGES_A_GROUP // plan.images_per_shard)
-        rows = table.read_row_group(shard // shards_a_group)
+        rows = table.read_row_group(plan.groups[shard // shards_a_group])
     start = shard % shards_a_group * plan.images_per_shard
     return iter(images_of(rows.slice(start, plan.images_per_shard)))
 
@@ -109,11 +113,9 @@ def planned_ids(storage: Storage) -> Iterator[tuple[int, list[str]]]:
         table = pq.ParquetFile(file)
         plan = _totals(table, storage)
         shard = 0
-        for group in range(table.num_row_groups):
+        for group in plan.groups:
             rows = table.read_row_group(group, columns=["instances"])
             for start in range(0, len(rows), plan.images_per_shard):
-                if shard == plan.shards:
-                    return
                 part = pc.list_flatten(rows["instances"].slice(start, plan.images_per_shard)).combine_chunks()
                 kept = part.filter(pc.equal(pc.struct_field(part, "reason"), ""))
                 yield shard, pc.struct_field(kept, "object_id").to_pylist()
@@ -122,7 +124,8 @@ def planned_ids(storage: Storage) -> Iterator[tuple[int, list[str]]]:
 
 def _totals(table: pq.ParquetFile, storage: Storage) -> Plan:
     try:
-        return Plan(**json.loads(table.metadata.metadata[b"plan"]))
+        fields = json.loads(table.metadata.metadata[b"plan"])
+        return Plan(**fields | {"groups": tuple(fields["groups"])})
     except (KeyError, TypeError):
         raise ValueError(f"{storage.url}/{PLAN} was made by another version: choose another --out") from None
 
@@ -136,13 +139,32 @@ def _with_reasons(batch: pa.RecordBatch, reasons: pa.Array) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([*batch.columns[:-1], nested], schema=SCHEMA)
 
 
-def _write_groups(
-    writer: pq.ParquetWriter, held: list[pa.RecordBatch], group: int, last: bool = False
-) -> list[pa.RecordBatch]:
-    """Write whole row groups of `group` images, and at the `last` the rest; returns what waits."""
-    table = pa.Table.from_batches(held, SCHEMA)
-    whole = len(table) if last else len(table) // group * group
-    for start in range(0, whole, group):
-        writer.write_table(table.slice(start, min(group, whole - start)))
-    rest = table.slice(whole)
-    return rest.combine_chunks().to_batches() if len(rest) else []
+class _Groups:
+    """Images that become row groups of one size, as they come."""
+
+    def __init__(self, writer: pq.ParquetWriter, size: int) -> None:
+        self._writer, self._size = writer, size
+        self._held: list[pa.RecordBatch] = []
+        self.images = 0
+
+    def add(self, batch: pa.RecordBatch) -> int:
+        """Take images; returns how many row groups were written."""
+        self.images += len(batch)
+        self._held.append(batch)
+        if sum(map(len, self._held)) < self._size:
+            return 0
+        table = pa.Table.from_batches(self._held, SCHEMA)
+        whole = len(table) // self._size
+        for number in range(whole):
+            self._writer.write_table(table.slice(number * self._size, self._size))
+        rest = table.slice(whole * self._size)
+        self._held = rest.combine_chunks().to_batches() if len(rest) else []
+        return whole
+
+    def end(self) -> int:
+        """Write what is left, as a smaller group."""
+        table = pa.Table.from_batches(self._held, SCHEMA)
+        self._held = []
+        if len(table):
+            self._writer.write_table(table)
+        return int(len(table) > 0)

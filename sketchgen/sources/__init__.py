@@ -98,7 +98,20 @@ def _build(config: SourceConfig, places: Places, urls: list[str], path: Path, co
         else:
             coco.collect(streams[0], builder, config.packaged)
         mark = "+".join(file.finish() for file in files)
-        return builder.write(path, mark if len(files) == 1 else hashlib.sha256(mark.encode()).hexdigest())
+        index = builder.write(path, mark if len(files) == 1 else hashlib.sha256(mark.encode()).hexdigest())
+    if not config.packaged:
+        _say_size(config, index, console)
+    return index
+
+
+def _say_size(config: SourceConfig, index: Index, console: Console) -> None:
+    """What was found, and whether that is what the manifest of a whole dataset expects."""
+    name = f"{config.name} ({config.split})"
+    rows = sum(index.reasons.values())
+    console.print(f"indexed {name}: {index.images:,} images, {rows:,} rows, kept for later runs", soft_wrap=True)
+    expected = source_manifest(config.name)[0].splits[config.split].expected.get("images", 0)
+    if config.root and abs(index.images - expected) > 0.01 * expected:
+        console.print(f"[yellow]its manifest expects {expected:,} images[/]: is the download whole?", soft_wrap=True)
 
 
 def _first_with_instances(batch: pa.RecordBatch, count: int) -> pa.RecordBatch:

@@ -10,7 +10,7 @@ from fsspec import AbstractFileSystem
 from fsspec.core import url_to_fs
 
 from data_manifests.packaged import packaged_file
-from data_manifests.schema import source_manifest
+from data_manifests.schema import Split, source_manifest
 from sketchgen.instance import Instance
 from sketchgen.photo import PhotoError
 from sketchgen.shapeworld import WorldConfig, render
@@ -94,46 +94,50 @@ class SourceImage:
     relative: bool = False
 
 
-@dataclass(frozen=True)
-class Places:
-    """URLs of what a source is read from; "" where it has none."""
-
-    annotations: str
-    classes: str
-    images: str
-
-
-def places_of(config: SourceConfig) -> Places:
-    """Where the files of the source are: what `config` names, else what its manifest expects below `root`.
+def annotation_files(config: SourceConfig) -> tuple[str, str]:
+    """URLs of the annotations and of the names of their classes ("" where they have none of their own): what `config`
+    names, else what its manifest expects below `root`.
 
     Raises ValueError with what was expected and what was found.
     """
     manifest, path = source_manifest(config.name)
-    if config.split not in manifest.splits:
-        raise ValueError(f"{config.name} has no split {config.split!r} (--source.split), only {list(manifest.splits)}")
-    split = manifest.splits[config.split]
+    split = _split_of(config)
     if manifest.packaged:
-        return Places(config.annotations or str(path.parent / split.annotations[0]), "", "")
+        return config.annotations or str(path.parent / split.annotations[0]), ""
     if config.root:
-        fs, root = open_url(config.root, "source.root")
-        return Places(
-            config.annotations or _first(fs, root, config, split.annotations, "the annotations"),
-            _first(fs, root, config, split.classes, "the names of the classes") if split.classes else "",
-            config.images or _first(fs, root, config, split.images, "the folder of the images"),
-        )
-    if not config.annotations or split.classes:
-        raise ValueError(
-            f"source.root is empty: name the folder of {config.name} (--source.root DIR). {manifest.obtain.strip()}"
-            if manifest.kind != "coco"
-            else "source.annotations is empty: name the COCO json and the folder of its images, e.g. "
-            "--source.annotations instances_val2017.json --source.images val2017, or the folder that holds all of "
-            "COCO 2017: --source.root DIR"
-        )
-    return Places(config.annotations, "", config.images)
+        annotations = config.annotations or _first(config, split.annotations, "the annotations")
+        return annotations, _first(config, split.classes, "the names of the classes") if split.classes else ""
+    if config.annotations and not split.classes:
+        return config.annotations, ""
+    raise ValueError(
+        f"source.root is empty: name the folder of {config.name} (--source.root DIR). {manifest.obtain.strip()}"
+        if manifest.kind != "coco"
+        else "source.annotations is empty: name the COCO json and the folder of its images, e.g. "
+        "--source.annotations instances_val2017.json --source.images val2017, or the folder that holds all of "
+        "COCO 2017: --source.root DIR"
+    )
 
 
-def _first(fs: AbstractFileSystem, root: str, config: SourceConfig, names: Sequence[str], what: str) -> str:
-    """The first of these that is there, as a URL."""
+def image_folder(config: SourceConfig) -> str:
+    """URL of the folder of images. Raises ValueError as `annotation_files`; looks at no annotations, which a worker may
+    not reach."""
+    if config.images or not config.root:
+        if not config.images:
+            raise ValueError("source.images is empty: name the folder that holds the images (--source.images)")
+        return config.images
+    return _first(config, _split_of(config).images, "the folder of the images")
+
+
+def _split_of(config: SourceConfig) -> Split:
+    splits = source_manifest(config.name)[0].splits
+    if config.split not in splits:
+        raise ValueError(f"{config.name} has no split {config.split!r} (--source.split), only {list(splits)}")
+    return splits[config.split]
+
+
+def _first(config: SourceConfig, names: Sequence[str], what: str) -> str:
+    """The first of these that is there below `root`, as a URL."""
+    fs, root = open_url(config.root, "source.root")
     for name in names:
         if fs.exists(f"{root}/{name}"):
             return f"{config.root.rstrip('/')}/{name}"
@@ -165,9 +169,7 @@ class ImageFiles:
         self._world = config.world if config.generated else None
         if self._packaged or self._world:
             return
-        self._folder = places_of(config).images
-        if not self._folder:
-            raise ValueError("source.images is empty: name the folder that holds the images (--source.images)")
+        self._folder = image_folder(config)
         self._fs, self._root = open_url(self._folder, "source.images")
         if not self._fs.isdir(self._root):
             raise ValueError(f"source.images: there is no folder {self._folder}")

@@ -21,7 +21,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from data_manifests.schema import source_manifest
 from sketchgen.index import IMAGES_A_GROUP, VERSION, Index, IndexBuilder, batch_of, images_of, open_index
-from sketchgen.source import Places, SourceConfig, SourceImage, open_url, places_of
+from sketchgen.source import SourceConfig, SourceImage, annotation_files, open_url
 from sketchgen.sources import coco, openimages, shapeworld
 
 LINE_SECONDS = 15.0
@@ -66,8 +66,7 @@ def index_of(config: SourceConfig, console: Console | None = None) -> Index:
 
     Raises ValueError or FileNotFoundError, with the remedy, for a source that cannot be read.
     """
-    places = places_of(config)
-    urls = [url for url in (places.annotations, places.classes) if url]
+    urls = [url for url in annotation_files(config) if url]
     folder = Path(config.index or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "sketchgen").expanduser()
     path = folder / f"{config.name}-{_key([VERSION, config.name, [_state(url) for url in urls]])}.parquet"
     if (found := open_index(path)) is not None:
@@ -78,14 +77,14 @@ def index_of(config: SourceConfig, console: Console | None = None) -> Index:
     except OSError as error:
         raise ValueError(f"cannot keep the index in {folder}: {error}; choose another --source.index") from None
     try:
-        return _build(config, places, urls, path, console or Console(quiet=True))
+        return _build(config, urls, path, console or Console(quiet=True))
     except ValueError as error:
         raise ValueError(f"{' with '.join(urls)}: {error}") from None
     except duckdb.Error as error:  # of its work files: a full disk, no memory
         raise OSError(f"cannot make the index in {folder}: {error}; choose another --source.index") from None
 
 
-def _build(config: SourceConfig, places: Places, urls: list[str], path: Path, console: Console) -> Index:
+def _build(config: SourceConfig, urls: list[str], path: Path, console: Console) -> Index:
     kind = source_manifest(config.name)[0].kind
     columns = (TextColumn("indexing {task.fields[name]}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     with ExitStack() as stack:

@@ -18,7 +18,7 @@ from sketchgen.engine import EngineConfig
 from sketchgen.run import run
 from sketchgen.segmenter import SegmenterConfig
 from sketchgen.sketcher import SketcherConfig
-from sketchgen.source import ImageFiles, SourceConfig, places_of
+from sketchgen.source import ImageFiles, SourceConfig, annotation_files, image_folder
 from sketchgen.sources import index_of, read_source
 from tests.datasets import (
     objects365_row,
@@ -148,11 +148,11 @@ def test_a_folder_that_is_not_as_described_shows_what_was_expected_and_found(tmp
     with pytest.raises(ValueError, match=r"names of the classes should be oidv7-class-descriptions-boxable\.csv or"):
         list(read_source(SourceConfig("openimages", root=str(tmp_path))))
     with pytest.raises(ValueError, match="there is no folder .*nowhere"):
-        places_of(SourceConfig("objects365", root=str(tmp_path / "nowhere")))
+        annotation_files(SourceConfig("objects365", root=str(tmp_path / "nowhere")))
     with pytest.raises(ValueError, match=r"no split 'minival' \(--source\.split\), only \['train', 'val'\]"):
-        places_of(SourceConfig("objects365", root=str(tmp_path), split="minival"))
+        annotation_files(SourceConfig("objects365", root=str(tmp_path), split="minival"))
     with pytest.raises(ValueError, match=r"source\.root is empty.*--source\.root DIR.*objects365\.org"):
-        places_of(SourceConfig("objects365"))
+        annotation_files(SourceConfig("objects365"))
 
 
 @pytest.mark.parametrize(
@@ -195,6 +195,15 @@ def test_any_cell_leaves_all_rows_in_the_index(tmp_path: Path, field: str, value
         assert "oidv6-train" in str(error)
     else:
         assert sum(found.reasons.values()) == 2
+
+
+def test_a_worker_needs_no_annotations(tmp_path: Path) -> None:
+    write_objects365(tmp_path, [objects365_row(1, 1, ELLIPSE)])
+    config = SourceConfig("objects365", root=str(tmp_path))
+    (image,) = read_source(config)
+    (tmp_path / "zhiyuan_objv2_train.json").unlink()
+    assert image_folder(config) == f"{tmp_path}/train"
+    assert ImageFiles(config).read(image.file)[:2] == b"\xff\xd8"
 
 
 def test_the_index_is_made_once_and_again_when_the_file_changes(tmp_path: Path) -> None:

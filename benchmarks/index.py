@@ -44,11 +44,8 @@ from sketchgen.storage import Storage
 PAGE = Path(__file__).with_suffix(".md")
 IMAGES = {"objects365": 1_742_292, "openimages": 1_743_042}
 ROWS = {"objects365": 25_407_598, "openimages": 14_610_229}
-CLASSES = {"objects365": 365, "openimages": 601}
-BLOCK = 20_000
-"""Images whose rows are made at once."""
-SHARES = (0.05, 0.02, 0.03)
-"""Of images with a doubled box, of boxes that reach outside, of rows that the source itself marks."""
+DOUBLED, MARKED = 0.05, 0.03
+"""Shares of images with a doubled box, and of rows that the source itself marks."""
 
 
 @dataclass(frozen=True)
@@ -99,13 +96,13 @@ def _objects365_rows(rng: np.random.Generator, owner: Any, sizes: Any, start: in
     corner = rng.random((len(mine), 2)) * size * 0.9
     extent = rng.random((len(mine), 2)) * size * 0.5 + 1
     box = np.concatenate([corner, extent], axis=1)
-    doubled = rng.random(len(mine)) < SHARES[0] / 14
+    doubled = rng.random(len(mine)) < DOUBLED / 14
     box[1:][doubled[1:]] = box[:-1][doubled[1:]]
     mine = mine.copy()
     mine[1:][doubled[1:]] = mine[:-1][doubled[1:]]
     category = rng.zipf(1.3, len(mine)) % 365 + 1
     category[1:][doubled[1:]] = category[:-1][doubled[1:]]
-    crowd, fake = (rng.random((2, len(mine))) < SHARES[2] / 2).astype(int)
+    crowd, fake = (rng.random((2, len(mine))) < MARKED / 2).astype(int)
     columns = zip(box.tolist(), mine.tolist(), category.tolist(), crowd.tolist(), fake.tolist(), strict=True)
     for number, ((x, y, w, h), image, kind, is_crowd, is_fake) in enumerate(columns, start):
         yield (
@@ -132,7 +129,7 @@ def make_openimages(root: Path, images: int, rows: int) -> None:
             mine = owner[start : start + 500_000]
             low = rng.random((len(mine), 2)) * 0.9
             high = np.minimum(low + rng.random((len(mine), 2)) * 0.5 + 0.001, 1)
-            kinds, marks = rng.zipf(1.3, len(mine)) % 601, (rng.random((len(mine), 3)) < SHARES[2]).astype(int)
+            kinds, marks = rng.zipf(1.3, len(mine)) % 601, (rng.random((len(mine), 3)) < MARKED).astype(int)
             columns = zip(mine.tolist(), kinds.tolist(), low.tolist(), high.tolist(), marks.tolist(), strict=True)
             file.writelines(
                 f"{image * 2654435761 % 2**64:016x},xclick,{mids[kind]},1,{x1:.7f},{x2:.7f},{y1:.7f},{y2:.7f},0,0,"

@@ -22,6 +22,7 @@ from rich.console import Console
 
 from pipelines import finetune, pretrain, stages
 from pipelines.exits import clean_exit
+from pipelines.recipes import choose
 from sketchgen.engine import init_ray
 from sketchlm.training import TrainConfig
 
@@ -159,7 +160,7 @@ def main() -> None:
     stage: Any = {"pretrain": pretrain, "finetune": finetune}[options.stage]
     before = pretrain.RECIPES if options.stage == "finetune" else {}
     with clean_exit("run the same command to go on from the last checkpoint"):
-        config = stages.parse(stage.RECIPES, f"{prog} {options.stage}", stage.__doc__, rest)
+        config = choose(stage.RECIPES, f"{prog} {options.stage}", stage.__doc__, rest)
         try:
             launch(stages.after(config, before), options, Console(highlight=False))
         except RuntimeError as error:

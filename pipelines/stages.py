@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,7 +31,7 @@ POLL_SECONDS = 2.0
 def command(recipes: dict[str, Recipe], prog: str, description: str, before: dict[str, Recipe] | None = None) -> None:
     """Parse the recipe's name and its overrides, and run the stage. before: recipes of the stage that comes first."""
     with clean_exit("run the same command to go on from the last checkpoint"):
-        config = parse(recipes, prog, description)
+        config = choose(recipes, prog, description)
         console = Console(highlight=False, quiet=bool(int(os.environ.get("RANK", 0))))
         try:
             ready = after(config, before or {})
@@ -46,11 +46,6 @@ def command(recipes: dict[str, Recipe], prog: str, description: str, before: dic
             sys.exit(stopped.code)
         finally:
             leave()
-
-
-def parse(recipes: dict[str, Recipe], prog: str, description: str, args: Sequence[str] | None = None) -> TrainConfig:
-    """The recipe that a command line names, with its overrides. args: None = those of this process."""
-    return choose(recipes, prog, description, args)
 
 
 def after(config: TrainConfig, before: dict[str, Recipe]) -> TrainConfig:

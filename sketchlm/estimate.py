@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from sketchlm.loss import Objective
-from sketchlm.model import HUB_ID, adapt, num_image_tokens, tiny_llava_config, unwrap
+from sketchlm.model import adapt, check_place, num_image_tokens, tiny_llava_config, unwrap
 from sketchlm.tokenizer import build_tokenizer, first_line
 
 if TYPE_CHECKING:
@@ -287,8 +287,7 @@ def planned_config(base: str, config: TrainConfig, texts: Sequence[str]) -> Llav
         return known
     from transformers import AutoConfig
 
-    if not here and not HUB_ID.fullmatch(base):
-        raise ValueError(f"model.base: there is no folder {base}, and it is no hub id (owner/name)")
+    check_place(base)
     try:
         found = AutoConfig.from_pretrained(base)
     except (OSError, ValueError, KeyError) as error:

@@ -75,6 +75,12 @@ class ModelConfig:
     """Recompute activations in the backward pass: less memory, about a third more time."""
 
 
+def check_place(base: str) -> None:
+    """Raise ValueError for a base that is neither a folder here nor can be an id of the hub."""
+    if not Path(base).is_dir() and not HUB_ID.fullmatch(base):
+        raise ValueError(f"model.base: there is no folder {base}, and it is no hub id (owner/name)")
+
+
 def tiny_llava_config(config: TinyConfig, tokenizer: PreTrainedTokenizerBase) -> LlavaConfig:
     """LLaVA's config at small sizes: CLIP tower, two-layer connector, Llama."""
     from transformers import LlamaConfig, LlavaConfig
@@ -156,8 +162,7 @@ def load_llava(base: str, **options: Any) -> LlavaForConditionalGeneration:
     """
     from transformers import AutoConfig, LlavaForConditionalGeneration
 
-    if not Path(base).is_dir() and not HUB_ID.fullmatch(base):
-        raise ValueError(f"model.base: there is no folder {base}, and it is no hub id (owner/name)")
+    check_place(base)
     settings = {"dtype": torch.float32, "use_safetensors": True, "ignore_mismatched_sizes": True} | options
     with _reading(base):  # without its config.json transformers would fill the memory with a model of default size
         config = AutoConfig.from_pretrained(base)

@@ -15,7 +15,16 @@ from sketchlm.bundle import BundleInfo, is_bundle, load_bundle, load_tower
 from sketchlm.collator import Batch, Collator, check_weights
 from sketchlm.loader import Loader, LoaderConfig, check_loader
 from sketchlm.loss import LossConfig, Objective
-from sketchlm.model import HUB_ID, ModelConfig, adapt, base_options, build_tiny, load_llava, num_image_tokens, unwrap
+from sketchlm.model import (
+    ModelConfig,
+    adapt,
+    base_options,
+    build_tiny,
+    check_place,
+    load_llava,
+    num_image_tokens,
+    unwrap,
+)
 from sketchlm.optimizer import OptimizerConfig
 from sketchlm.processor import Processor, ProcessorConfig, check_processor
 from sketchlm.tokenizer import build_tokenizer, load_tokenizer, number_tokens
@@ -212,11 +221,9 @@ def check_base(base: str) -> None:
     """Raise ValueError for a base that is a folder without a model, or no folder and no hub id."""
     if base == "tiny" or is_bundle(base):
         return
-    if Path(base).is_dir():
-        if not (Path(base) / "config.json").is_file():
-            raise ValueError(f"model.base: {base} holds no model: it has no config.json, and no bundle.json")
-    elif not HUB_ID.fullmatch(base):
-        raise ValueError(f"model.base: there is no folder {base}, and it is no hub id (owner/name)")
+    check_place(base)
+    if Path(base).is_dir() and not (Path(base) / "config.json").is_file():
+        raise ValueError(f"model.base: {base} holds no model: it has no config.json, and no bundle.json")
 
 
 def write_settings(config: TrainConfig, folder: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 from rich.console import Console
 
 from pipelines import finetune, pretrain, ray_train, stages
+from pipelines.recipes import choose
 from sketchlm.estimate import planned_objective
 from sketchlm.training import TrainConfig
 from tests.sketchlm.runs import losses, small, write_training_shards
@@ -79,7 +80,7 @@ def test_a_mistake_ends_with_one_line_and_code_2(monkeypatch: pytest.MonkeyPatch
 
 def test_a_recipe_that_there_is_not_is_told_from_those_that_there_are() -> None:
     with pytest.raises(ValueError, match=r"called o3slm-7b; did you mean o3slm_7b\? There are tiny, learn,"):
-        stages.parse(pretrain.RECIPES, "", "", ["o3slm-7b", "--dry-run"])
+        choose(pretrain.RECIPES, "", "", ["o3slm-7b", "--dry-run"])
 
 
 def test_a_plan_says_what_lies_in_the_shards(shards: Path) -> None:
@@ -132,7 +133,7 @@ def test_torchrun_starts_two_processes_and_a_signal_ends_them(shards: Path, tmp_
 def test_ray_trains_on_two_workers(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ray = pytest.importorskip("ray")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    config = stages.parse(pretrain.RECIPES, "", "", ["tiny", *overrides(small(shards, tmp_path / "out", steps=4))])
+    config = choose(pretrain.RECIPES, "", "", ["tiny", *overrides(small(shards, tmp_path / "out", steps=4))])
     options, said = ray_train.Launch("pretrain", workers=2), io.StringIO()
     try:
         ray_train.launch(config, options, Console(file=said, width=200))

@@ -93,6 +93,7 @@ def checked(config: RunConfig) -> RunConfig:
         "select.balance": (config.select.balance, 0),
         "segmenter.batch": (config.segmenter.batch, 1),
         "sketcher.batch": (config.sketcher.batch, 1),
+        "sketcher.diffusion.steps": (config.sketcher.diffusion.steps, 1),
         "draw.images_per_batch": (config.draw.images_per_batch, 1),
         "draw.photo.max_side": (config.draw.photo.max_side, 1),
         "draw.edges.outline": (config.draw.edges.outline, 1),
@@ -102,6 +103,8 @@ def checked(config: RunConfig) -> RunConfig:
         "report.pages": (config.report.pages, 1),
     }
     check_least(least)
+    if not 0 < config.sketcher.diffusion.strength <= 1:
+        raise ValueError(f"sketcher.diffusion.strength is {config.sketcher.diffusion.strength}, must be in (0, 1]")
     return replace(
         config,
         out=absolute(config.out),

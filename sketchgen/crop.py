@@ -16,11 +16,14 @@ class Crop:
     """An instance on white, cut to its mask and scaled so that its longer side has a fixed length.
 
     rgb: [h, w, 3] uint8, 255 outside the mask; mask: [h, w] bool. Scaling happens before anything
-    is drawn, so that strokes are equally wide for small and large objects.
+    is drawn, so that strokes are equally wide for small and large objects. category and key (which instance
+    it is) are for sketchers that draw by words or by chance.
     """
 
     rgb: NDArray[np.uint8]
     mask: NDArray[np.bool_]
+    category: str = ""
+    key: str = ""
 
 
 def cut(image: NDArray[np.uint8], mask: Mask, side: int, margin: int = 8) -> Crop:

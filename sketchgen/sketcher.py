@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 import numpy as np
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from sketchgen.crop import Crop
 from sketchgen.weights import weights_identity
 
-SketcherName = Literal["pix2pix", "photo-sketching", "none"]
+SketcherName = Literal["pix2pix", "photo-sketching", "instruct-pix2pix", "none"]
+INSTRUCT_PIX2PIX = "instruct-pix2pix"
 
 
 class Sketcher(Protocol):
@@ -32,19 +33,39 @@ class Sketcher(Protocol):
 
 
 @dataclass(frozen=True)
+class DiffusionConfig:
+    """How `instruct-pix2pix` draws; the other sketchers ignore it."""
+
+    prompt: str = "make it a pencil line drawing, black lines on white paper, no shading"
+    """What to make of the crop; {category} stands for its class."""
+    steps: int = 20
+    """Denoising steps."""
+    guidance: float = 7.5
+    """How closely the prompt is followed."""
+    image_guidance: float = 1.5
+    """How closely the crop is followed (InstructPix2Pix)."""
+    strength: float = 0.8
+    """How much of the crop is drawn anew, 0 to 1 (plain image-to-image pipelines)."""
+    seed: int = 0
+    """With an instance's id it fixes its noise: reruns are identical, in any batch and on any worker."""
+
+
+@dataclass(frozen=True)
 class SketcherConfig:
     """Which sketcher, and its settings."""
 
     name: SketcherName = "pix2pix"
-    """pix2pix (ours, shipped), photo-sketching (the paper's; bring its weights), none (edges only)."""
+    """pix2pix (ours, shipped), photo-sketching (the paper's; bring its weights), instruct-pix2pix (diffusion; bring
+    weights), none (edges only)."""
     checkpoint: str = ""
-    """Weights: a local path; empty = the shipped ones (pix2pix only)."""
+    """Weights: a local path, or a hub id (instruct-pix2pix); empty = the ones that belong to the name."""
     batch: int = 16
     """Crops a forward pass: bounds the memory."""
     device: str = "auto"
     """auto (cuda if there is one), cpu, cuda, cuda:1, ..."""
+    diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
 
 
 def sketcher_weights(config: SketcherConfig) -> str:
-    """What identifies the weights in the settings of a run: a hash of the file."""
+    """What identifies the weights in the settings of a run: a hash of the files, or the hub id."""
     return weights_identity(config.checkpoint, "pix2pix" if config.name == "pix2pix" else "")

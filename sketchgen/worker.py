@@ -216,7 +216,8 @@ def _cut(pictures: Sequence[Picture], config: DrawConfig) -> list[Item]:
     for picture in pictures:
         for item in picture.items:
             if item.alive and item.mask is not None and picture.photo is not None:
-                item.crop = cut(picture.photo.rgb, item.mask, STRIP_SIDE, config.margin)
+                crop = cut(picture.photo.rgb, item.mask, STRIP_SIDE, config.margin)
+                item.crop = replace(crop, category=item.instance.category, key=item.instance.object_id)
                 alive.append(item)
     return alive
 

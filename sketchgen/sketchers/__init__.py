@@ -16,6 +16,10 @@ def build_sketcher(config: SketcherConfig) -> Sketcher:
             from sketchgen.sketchers.photo_sketching import PhotoSketcher
 
             return PhotoSketcher(config)
+        case "instruct-pix2pix":
+            from sketchgen.sketchers.instruct_pix2pix import InstructPix2PixSketcher
+
+            return InstructPix2PixSketcher(config)
         case "none":
             from sketchgen.sketchers.blank import BlankSketcher
 

@@ -19,7 +19,7 @@ def weights_identity(checkpoint: str, shipped_name: str) -> str:
     path = Path(checkpoint) if checkpoint or not shipped_name else shipped(shipped_name)
     files = [path]
     if checkpoint and path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.is_file())
+        files = sorted(file for file in path.rglob("*") if file.is_file() and not _hidden(file.relative_to(path)))
     if not files or not files[0].is_file():
         return checkpoint
     digest = hashlib.sha256()
@@ -27,3 +27,8 @@ def weights_identity(checkpoint: str, shipped_name: str) -> str:
         with file.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())
     return f"sha256:{digest.hexdigest()}"
+
+
+def _hidden(path: Path) -> bool:
+    """What tools of downloading leave beside the weights (`.cache`, `.git`)."""
+    return any(part.startswith(".") for part in path.parts)

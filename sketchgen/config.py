@@ -35,6 +35,9 @@ class RunConfig:
     """Images a shard: the unit of work, and of what a kill can cost."""
     threads: int = 1
     """Threads of a worker's models; fixed, so that reruns are identical."""
+    overlap: bool = True
+    """A worker reads, segments and sketches at once, in threads of its own, so that a GPU need not wait for the CPU;
+    changes no byte."""
     out: str = "out/sketches"
     """Output folder, a local path or fsspec URL."""
     dry_run: bool = False
@@ -92,6 +95,7 @@ def checked(config: RunConfig) -> RunConfig:
         "select.instances_per_image": (config.select.instances_per_image, 0),
         "select.balance": (config.select.balance, 0),
         "segmenter.batch": (config.segmenter.batch, 1),
+        "segmenter.images": (config.segmenter.images, 1),
         "sketcher.batch": (config.sketcher.batch, 1),
         "sketcher.diffusion.steps": (config.sketcher.diffusion.steps, 1),
         "draw.images_per_batch": (config.draw.images_per_batch, 1),

@@ -226,6 +226,13 @@ class _Schedule:
     def _say_silence(self) -> None:
         if not self._running:
             LOG.warning("waiting for room in the Ray cluster: no worker could start for %.0f s", PATIENCE)
+            return
+        oldest = min(self._running.values(), key=lambda job: job.news)
+        LOG.warning(
+            "%d workers are at work, none has told anything for a while; the longest silent is at %s, for %.0f s "
+            "(it is killed at %g: --engine.deadline)",
+            len(self._running), oldest.task, time.monotonic() - oldest.news, self._config.deadline,
+        )  # fmt: skip
 
 
 def _error_of(reference: Any) -> Exception | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from hashlib import blake2b
 
 from data_manifests.schema import SCHEMA_VERSION, Image, Object, Query, Sample, Sketch
 from sketchgen.bank import Drawing, SketchBank
@@ -13,6 +12,7 @@ from sketchgen.photo import Photo, PhotoConfig, PhotoError, decode
 from sketchgen.plan import read_shard_plan
 from sketchgen.png import plain_png
 from sketchgen.sample import object_record
+from sketchgen.seed import seed_of
 from sketchgen.segmentation import read_mask, rescale
 from sketchgen.shard import ShardWriter, shard_writer
 from sketchgen.source import TWICE, ImageFiles, SourceConfig, SourceImage
@@ -99,12 +99,6 @@ class InstructionWorker:
         return rows + [_written(blank, query, key, sketches) for query in queries]
 
 
-def seed_of(*parts: object) -> int:
-    """A seed in [0, 2**63) that depends on all parts, the same in every process."""
-    text = "\0".join(map(str, parts)).encode()
-    return int.from_bytes(blake2b(text, digest_size=8).digest()) >> 1
-
-
 def _facts(image: SourceImage, photo: Photo, label: str) -> Facts:
     """What is annotated, in pixels of the stored photo, with the masks that the source ships."""
     height, width = photo.rgb.shape[:2]
@@ -168,4 +162,5 @@ def _progress(shard: int, writer: ShardWriter, clock: Clock, done: bool) -> Prog
         rejected=dict(Counter(row.reason for row in writer.rows if row.reason)),
         seconds=dict(clock.seconds),
         done=done,
+        elapsed=clock.elapsed,
     )

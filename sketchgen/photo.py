@@ -75,7 +75,12 @@ def decode(data: bytes, declared: tuple[int, int], config: PhotoConfig, relative
                 )
             rotate = _rotation_wanted(image, declared)
             sane = image.format == "JPEG" and image.mode == "RGB" and image.getexif().get(ORIENTATION, 1) == 1
+            full = image.size
+            # a JPEG that is to become much smaller is decoded at a half, a quarter or an eighth
+            image.draft(None, _fit(full, config.max_side))
             rgb = _to_rgb(ImageOps.exif_transpose(image) if rotate else image)
+            if rotate and image.getexif().get(ORIENTATION, 1) in SWAPPED:
+                full = full[::-1]
     except PhotoError:
         raise
     except MemoryError:
@@ -84,19 +89,24 @@ def decode(data: bytes, declared: tuple[int, int], config: PhotoConfig, relative
         raise PhotoError("image-too-large", f"{error} (--draw.photo.max-megapixels)"[:200]) from None
     except Exception as error:  # Pillow's plugins raise almost anything on damaged files
         raise PhotoError("image-unreadable", f"{type(error).__name__}: {error}"[:200]) from None
-    annotated = declared if min(declared) > 0 else rgb.size
-    _check_aspect(rgb.size, annotated)
+    annotated = declared if min(declared) > 0 else full
+    _check_aspect(full, annotated)
     if relative:
         annotated = (1, 1)
-    shrink = config.max_side / max(rgb.size)
-    if shrink < 1:
-        size = (max(1, round(rgb.width * shrink)), max(1, round(rgb.height * shrink)))
-        rgb = rgb.resize(size, Image.Resampling.LANCZOS)
+    stored = _fit(full, config.max_side)
+    if stored != rgb.size:
+        rgb = rgb.resize(stored, Image.Resampling.LANCZOS)
     return Photo(
         rgb=np.asarray(rgb),
-        jpeg=data if sane and shrink >= 1 else _encode(rgb, config.jpeg_quality),
+        jpeg=data if sane and stored == full else _encode(rgb, config.jpeg_quality),
         scale=(rgb.width / annotated[0], rgb.height / annotated[1]),
     )
+
+
+def _fit(size: tuple[int, int], max_side: int) -> tuple[int, int]:
+    """Width and height of the stored photo."""
+    shrink = min(1.0, max_side / max(size))
+    return max(1, round(size[0] * shrink)), max(1, round(size[1] * shrink))
 
 
 def _rotation_wanted(image: Image.Image, declared: tuple[int, int]) -> bool:

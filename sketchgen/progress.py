@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Literal
 
@@ -15,6 +16,8 @@ from sketchgen.worker import Progress
 
 LINE_SECONDS = 15.0
 """Without a terminal (a log file, CI) a line this often replaces the live bar."""
+
+Totals = tuple[int, int, Counter[str]]
 
 
 class ProgressDisplay:
@@ -33,8 +36,10 @@ class ProgressDisplay:
         self._console = console
         self._total = total
         self._before = done
-        self._shards: dict[int, Progress] = {}
-        self._start = self._last_line = time.monotonic()
+        self._finished: Totals = (0, 0, Counter())
+        self._begun: dict[int, Progress] = {}
+        self._start: float | None = None
+        self._last_line = time.monotonic()
         self._bar = Bar(
             TextColumn("[bold]{task.description}"),
             BarColumn(),
@@ -59,13 +64,17 @@ class ProgressDisplay:
 
     def update(self, event: Progress) -> None:
         """Take the newest totals of one shard."""
-        if not self._shards:  # rates count from the first worker's start, not from Ray's
-            self._start = time.monotonic() - sum(event.seconds.values())
-        self._shards[event.shard] = event
+        if self._start is None:  # rates count from the first worker's start, not from Ray's
+            self._start = time.monotonic() - event.elapsed
+        if event.done:
+            self._begun.pop(event.shard, None)
+            self._finished = _sum([self._finished, _totals(event)])
+        else:
+            self._begun[event.shard] = event
         images, written, rejected = self.totals()
         made = written + sum(rejected.values())
         handled = made if self.unit == "instances" else images
-        elapsed = time.monotonic() - self._start
+        elapsed = self.elapsed
         rates = f"{images / elapsed:.1f} images/s, {made / elapsed:.1f} {self.unit}/s"
         rejects = f"rejected {sum(rejected.values())}"
         if rejected:
@@ -79,15 +88,20 @@ class ProgressDisplay:
                 soft_wrap=True,
             )
 
-    def totals(self) -> tuple[int, int, Counter[str]]:
+    def totals(self) -> Totals:
         """(images, instances or queries written, rejects by reason) of this run so far."""
-        events = self._shards.values()
-        rejected: Counter[str] = Counter()
-        for event in events:
-            rejected.update(event.rejected)
-        return sum(e.images for e in events), sum(e.written for e in events), rejected
+        return _sum([self._finished, *map(_totals, self._begun.values())])
 
     @property
     def elapsed(self) -> float:
         """Seconds since the first worker of this run began."""
-        return time.monotonic() - self._start
+        return 0.0 if self._start is None else time.monotonic() - self._start
+
+
+def _totals(event: Progress) -> Totals:
+    return event.images, event.written, Counter(event.rejected)
+
+
+def _sum(totals: Iterable[Totals]) -> Totals:
+    images, written, rejected = zip(*totals, strict=True)
+    return sum(images), sum(written), sum(rejected, Counter())

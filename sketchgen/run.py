@@ -95,6 +95,7 @@ def make_worker(config: RunConfig, mark: str) -> ShardWorker:
         config.source,
         mark,
         config.report.previews,
+        config.overlap,
     )
 
 

@@ -42,6 +42,11 @@ class SegmenterConfig:
     """Size of SAM 2.1; the other segmenters ignore it."""
     batch: int = 32
     """Boxes a forward pass: bounds the memory."""
+    images: int = 4
+    """Images that SAM 2.1 embeds together: bounds the memory."""
+    compile: bool = False
+    """torch.compile the model (for SAM 2.1 its image encoder): minutes at the start of each worker, faster from then
+    on."""
     device: str = "auto"
     """auto (cuda if there is one), cpu, cuda, cuda:1, ..."""
 

@@ -61,6 +61,9 @@ class SketcherConfig:
     """Weights: a local path, or a hub id (instruct-pix2pix); empty = the ones that belong to the name."""
     batch: int = 16
     """Crops a forward pass: bounds the memory."""
+    compile: bool = False
+    """torch.compile the model (of a diffusion pipeline its U-Net): minutes at the start of each worker, faster from
+    then on."""
     device: str = "auto"
     """auto (cuda if there is one), cpu, cuda, cuda:1, ..."""
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import cv2
 
@@ -36,6 +37,7 @@ from sketchgen.segmenter import Segmenter
 from sketchgen.shard import shard_writer
 from sketchgen.sketcher import Sketcher
 from sketchgen.source import ImageFiles, SourceConfig
+from sketchgen.stages import in_turn, overlapped
 from sketchgen.storage import Storage
 
 
@@ -82,8 +84,10 @@ class Progress:
     rejected: dict[str, int]
     """By reason."""
     seconds: dict[str, float]
-    """By stage: read, segment, draw, sketch, write, preview."""
+    """By stage: read, segment, draw, sketch, write, preview. Stages overlap: together they may exceed `elapsed`."""
     done: bool
+    elapsed: float = 0.0
+    """Seconds since the worker began with the shard."""
 
 
 class ShardWorker:
@@ -98,8 +102,9 @@ class ShardWorker:
         source: SourceConfig,
         mark: str,
         previews: int,
+        overlap: bool = True,
     ) -> None:
-        """mark: the settings' fingerprint; previews: how many a shard."""
+        """mark: the settings' fingerprint; previews: how many a shard; overlap: see `RunConfig`."""
         self._storage = storage
         self._segmenter = segmenter
         self._sketcher = sketcher
@@ -108,6 +113,7 @@ class ShardWorker:
         self._label = source.called
         self._mark = mark
         self._previews = previews
+        self._staged = overlapped if overlap else in_turn
 
     def __call__(self, task: ShardTask) -> Iterator[Progress]:
         shard = task.shard
@@ -116,35 +122,41 @@ class ShardWorker:
         for number in set(task.refused) & set(range(len(pictures))):
             for item in pictures[number].items:
                 item.refuse(Reject("deadline", "no worker got past this image in time"))
-        size = 1 if task.one_by_one else self._config.images_per_batch
+        # where an event must tell on which image it got stuck, nothing may be ahead of it
+        size, staged = (1, in_turn) if task.one_by_one else (self._config.images_per_batch, self._staged)
+        groups = [pictures[start : start + size] for start in range(0, len(pictures), size)]
+        stages = [partial(stage, clock) for stage in (self._read, self._segment, self._sketch)]
         style = "+".join(filter(None, (self._sketcher.style, "edges")))
         generator = self._sketcher.generator
         with shard_writer(self._storage, shard, self._mark) as writer:
-            for start in range(0, len(pictures), size):
-                group = pictures[start : start + size]
-                self._process(group, clock)
+            images = 0
+            for group in staged(groups, stages):
+                images += len(group)
                 with clock("write"):
                     for picture in group:
                         add_picture(writer, picture, self._label, style, generator)
                 with clock("preview"):
                     # spread over the shard, not all from its first images
-                    room = self._previews * (start + len(group)) // len(pictures) - len(writer.previews)
+                    room = self._previews * images // len(pictures) - len(writer.previews)
                     shown = [(picture, item) for picture in group for item in picture.items]
                     writer.previews += [draw_preview(*pair) for pair in shown[: max(0, room)]]
                 for picture in group:
                     picture.forget_pixels()
-                yield _progress(shard, pictures[: start + size], clock, done=False)
+                yield _progress(shard, pictures[:images], clock, done=False)
         yield _progress(shard, pictures, clock, done=True)
 
-    def _process(self, group: Sequence[Picture], clock: Clock) -> None:
+    def _read(self, clock: Clock, group: Sequence[Picture]) -> None:
         with clock("read"):
             for picture in group:
                 _read(picture, self._files, self._config)
-        readable = [picture for picture in group if picture.photo is not None]
+
+    def _segment(self, clock: Clock, group: Sequence[Picture]) -> None:
         with clock("segment"):
-            _segment(readable, self._segmenter, self._config.checks)
+            _segment([picture for picture in group if picture.photo is not None], self._segmenter, self._config.checks)
+
+    def _sketch(self, clock: Clock, group: Sequence[Picture]) -> None:
         with clock("draw"):
-            alive = _cut(readable, self._config)
+            alive = _cut(group, self._config)
         with clock("sketch"):
             strokes = self._sketcher.sketch([item.crop for item in alive if item.crop is not None])
         with clock("draw"):
@@ -154,10 +166,16 @@ class ShardWorker:
 
 
 class Clock:
-    """Seconds by stage."""
+    """Seconds by stage; each stage is one thread's."""
 
     def __init__(self) -> None:
         self.seconds: Counter[str] = Counter()
+        self._start = time.perf_counter()
+
+    @property
+    def elapsed(self) -> float:
+        """Since it was made."""
+        return time.perf_counter() - self._start
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
@@ -242,6 +260,7 @@ def _progress(shard: int, pictures: Sequence[Picture], clock: Clock, done: bool)
         rejected=dict(Counter(row.reason for row in rows if row.reason)),
         seconds=dict(clock.seconds),
         done=done,
+        elapsed=clock.elapsed,
     )
 
 

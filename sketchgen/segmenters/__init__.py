@@ -18,11 +18,11 @@ def build_segmenter(config: SegmenterConfig) -> Segmenter:
         case "sam2":
             from sketchgen.segmenters.sam2_native import Sam2Segmenter, load_sam2
 
-            return Sam2Segmenter(load_sam2(config), config.batch)
+            return Sam2Segmenter(load_sam2(config), config)
         case "sam2-hf":
             from sketchgen.segmenters.sam2_hf import Sam2HfSegmenter, load_sam2_hf
 
-            return Sam2HfSegmenter(load_sam2_hf(config), config.batch)
+            return Sam2HfSegmenter(load_sam2_hf(config), config)
         case "grabcut":
             from sketchgen.segmenters.grabcut import GrabCutSegmenter
 

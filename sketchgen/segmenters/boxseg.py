@@ -230,6 +230,8 @@ class BoxSegmenter:
         self.device = pick_device(config.device)
         self.net = load_boxnet(Path(config.checkpoint) if config.checkpoint else shipped("boxseg")).to(self.device)
         self.batch = config.batch
+        if config.compile:
+            self.net.compile()
 
     def segment(self, images: Sequence[NDArray[np.uint8]], instances: Sequence[Sequence[Instance]]) -> list[list[Mask]]:
         """See `sketchgen.segmenter.Segmenter`; the score is the mean margin inside the mask."""

@@ -86,27 +86,27 @@ def missing_checkpoint(config: SegmenterConfig, native: bool, seen: str) -> File
 def segment_with_embeddings(
     images: Sequence[NDArray[np.uint8]],
     instances: Sequence[Sequence[Instance]],
-    batch: int,
-    embed: Callable[[NDArray[np.uint8]], Embedding],
+    config: SegmenterConfig,
+    embed: Callable[[Sequence[NDArray[np.uint8]]], Sequence[Embedding]],
     prompt: Callable[[Embedding, NDArray[np.float32]], tuple[Tensor, Tensor]],
 ) -> list[list[Mask]]:
-    """Embed each image once and prompt it with its boxes in chunks of at most `batch`.
+    """Embed images once, `config.images` at a time, and prompt each with its boxes, at most `config.batch` at a time.
 
-    prompt(embedding, boxes [N, 4] xyxy pixels) -> (masks [N, H, W] bool, predicted IoU [N]). One image
-    is held at a time, and full-size masks of one chunk only.
+    prompt(embedding, boxes [N, 4] xyxy pixels) -> (masks [N, H, W] bool, predicted IoU [N]). Full-size masks
+    of one chunk are held at a time. Images without boxes cost nothing.
     """
-    results: list[list[Mask]] = []
-    for image, of_image in zip(images, instances, strict=True):
-        masks: list[Mask] = []
-        if of_image:
-            # decoders of photos hand out read-only arrays, which torch warns about
-            pixels = np.require(image, requirements=["C", "W"])
-            embedding = embed(pixels)
-            boxes = np.array([instance.box for instance in of_image], np.float32)
-            size = min(batch, max(1, MAX_PIXELS // (image.shape[0] * image.shape[1])))
-            for start in range(0, len(boxes), size):
-                masks += crop_masks(*prompt(embedding, boxes[start : start + size]))
-        results.append(masks)
+    results: list[list[Mask]] = [[] for _ in images]
+    prompted = [number for number, boxes in enumerate(instances) if boxes]
+    for start in range(0, len(prompted), config.images):
+        group = prompted[start : start + config.images]
+        # decoders of photos hand out read-only arrays, which torch warns about
+        embeddings = embed([np.require(images[number], requirements=["C", "W"]) for number in group])
+        for number, embedding in zip(group, embeddings, strict=True):
+            boxes = np.array([instance.box for instance in instances[number]], np.float32)
+            height, width = images[number].shape[:2]
+            size = min(config.batch, max(1, MAX_PIXELS // (height * width)))
+            for first in range(0, len(boxes), size):
+                results[number] += crop_masks(*prompt(embedding, boxes[first : first + size]))
     return results
 
 

@@ -34,8 +34,8 @@ class _Embedded:
 class Sam2HfSegmenter:
     """Prompts a `transformers.Sam2Model` with boxes; scores are its predicted IoU."""
 
-    def __init__(self, model: Any, batch: int = 32):
-        """model: a `transformers.Sam2Model`; batch: boxes a forward pass."""
+    def __init__(self, model: Any, config: SegmenterConfig) -> None:
+        """model: a `transformers.Sam2Model`; config: its `batch`, `images` and `compile` count."""
         from transformers import Sam2ImageProcessor, Sam2Processor
 
         # Built here instead of read from the checkpoint's folder: all of SAM 2.1 is prepared alike, and this
@@ -44,20 +44,25 @@ class Sam2HfSegmenter:
         self._processor = Sam2Processor(Sam2ImageProcessor(size={"height": side, "width": side}))
         self._model = model
         self._device = next(model.parameters()).device
-        self._batch = batch
+        self._config = config
+        if config.compile:
+            model.vision_encoder.compile()
 
     def segment(self, images: Sequence[NDArray[np.uint8]], instances: Sequence[Sequence[Instance]]) -> list[list[Mask]]:
         """See `sketchgen.segmenter.Segmenter`."""
-        return segment_with_embeddings(images, instances, self._batch, self._embed, self._prompt)
+        return segment_with_embeddings(images, instances, self._config, self._embed, self._prompt)
 
     @torch.inference_mode()
-    def _embed(self, image: NDArray[np.uint8]) -> _Embedded:
+    def _embed(self, images: Sequence[NDArray[np.uint8]]) -> list[_Embedded]:
         pixels = self._processor.image_processor(
-            image, input_data_format="channels_last", return_tensors="pt"
+            list(images), input_data_format="channels_last", return_tensors="pt", device=self._device
         ).pixel_values
         with mixed_precision(self._device):
-            features = self._model.get_image_embeddings(pixels.to(self._device))
-        return _Embedded(features, (image.shape[0], image.shape[1]))
+            features = self._model.get_image_embeddings(pixels)
+        return [
+            _Embedded([scale[number : number + 1] for scale in features], (image.shape[0], image.shape[1]))
+            for number, image in enumerate(images)
+        ]
 
     @torch.inference_mode()
     def _prompt(self, embedded: _Embedded, boxes: NDArray[np.float32]) -> tuple[Tensor, Tensor]:

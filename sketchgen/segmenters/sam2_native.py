@@ -1,4 +1,4 @@
-"""SAM 2.1 through the sam2 package: the image is embedded once, then prompted with all its boxes."""
+"""SAM 2.1 through the sam2 package: images are embedded once, then prompted with all their boxes."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from sketchgen.segmenters.sam2_common import (
 class Sam2Segmenter:
     """Prompts a model of `build_sam2` with boxes; scores are its predicted IoU."""
 
-    def __init__(self, model: Any, batch: int = 32):
-        """model: a `sam2.modeling.sam2_base.SAM2Base`; batch: boxes a forward pass."""
+    def __init__(self, model: Any, config: SegmenterConfig) -> None:
+        """model: a `sam2.modeling.sam2_base.SAM2Base`; config: its `batch`, `images` and `compile` count."""
         from sam2.sam2_image_predictor import SAM2ImagePredictor
 
         # Filling holes and removing sprinkles needs sam2's CUDA extension, which often fails to build;
@@ -40,27 +40,30 @@ class Sam2Segmenter:
         # the predictor has the feature sizes of 1024 px images built in
         side = model.image_size
         self._predictor._bb_feat_sizes = [(side // stride, side // stride) for stride in (4, 8, 16)]
-        self._batch = batch
+        self._config = config
+        if config.compile:
+            model.image_encoder.compile()
 
     def segment(self, images: Sequence[NDArray[np.uint8]], instances: Sequence[Sequence[Instance]]) -> list[list[Mask]]:
         """See `sketchgen.segmenter.Segmenter`."""
-        return segment_with_embeddings(images, instances, self._batch, self._embed, self._prompt)
+        return segment_with_embeddings(images, instances, self._config, self._embed, self._prompt)
 
-    def _embed(self, image: NDArray[np.uint8]) -> None:
-        """Give the predictor the image, which keeps the embedding itself."""
+    def _embed(self, images: Sequence[NDArray[np.uint8]]) -> Sequence[int]:
+        """Give the predictor the images, whose embeddings it keeps itself; their numbers."""
         with mixed_precision(self._predictor.device):
-            self._predictor.set_image(image)
+            self._predictor.set_image_batch(list(images))
+        return range(len(images))
 
-    def _prompt(self, _: None, boxes: NDArray[np.float32]) -> tuple[Tensor, Tensor]:
-        # `_predict` and not `predict`: that one returns full-size float masks on the host, in another
+    def _prompt(self, number: int, boxes: NDArray[np.float32]) -> tuple[Tensor, Tensor]:
+        # `_predict` and not `predict_batch`: that one returns full-size float masks on the host, in another
         # number of dimensions for one box than for several. The package is pinned to this version,
         # and its own mask generator calls it from outside too.
         predictor = self._predictor
         corners = predictor._transforms.transform_boxes(
-            torch.as_tensor(boxes, device=predictor.device), normalize=True, orig_hw=predictor._orig_hw[-1]
+            torch.as_tensor(boxes, device=predictor.device), normalize=True, orig_hw=predictor._orig_hw[number]
         )
         with mixed_precision(predictor.device):
-            masks, scores, _ = predictor._predict(None, None, corners, multimask_output=False)
+            masks, scores, _ = predictor._predict(None, None, corners, multimask_output=False, img_idx=number)
         return masks[:, 0], scores[:, 0]
 
 

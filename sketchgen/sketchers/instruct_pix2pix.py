@@ -1,4 +1,4 @@
-"""The paper's other way to draw: InstructPix2Pix (Brooks et al., CVPR 2023) and other diffusers image-to-image pipelines.
+"""The other way to draw: InstructPix2Pix (Brooks et al., CVPR 2023) and other image-to-image pipelines of diffusers.
 
 The name says Pix2Pix, but it is a diffusion model that edits a picture as a sentence tells it. Weights are the user's:
 `timbrooks/instruct-pix2pix` (MIT) on the hub, or any folder that `save_pretrained` of such a pipeline wrote.
@@ -21,7 +21,8 @@ from PIL import Image, ImageOps
 
 from sketchgen.crop import Crop
 from sketchgen.device import pick_device
-from sketchgen.sketcher import INSTRUCT_PIX2PIX, DiffusionConfig, SketcherConfig, sketcher_weights
+from sketchgen.seed import seed_of
+from sketchgen.sketcher import INSTRUCT_PIX2PIX, SketcherConfig, sketcher_weights
 
 MIN_CONTRAST = 24
 """Grey values between the ink and the paper of a drawing; one with less is an empty sheet."""
@@ -35,6 +36,8 @@ class InstructPix2PixSketcher:
     def __init__(self, config: SketcherConfig) -> None:
         self._config, self._batch = config.diffusion, config.batch
         self._pipeline = load_pipeline(config)
+        if config.compile:
+            self._pipeline.unet.compile()
         known = inspect.signature(self._pipeline.__call__).parameters
         wanted = {
             "guidance_scale": self._config.guidance,
@@ -64,16 +67,11 @@ class InstructPix2PixSketcher:
             image=[ImageOps.pad(Image.fromarray(crop.rgb), size, Image.Resampling.BICUBIC, "white") for crop in crops],
             num_inference_steps=self._config.steps,
             # on the CPU: another kind of GPU gives the same noise
-            generator=[torch.Generator("cpu").manual_seed(seed_of(self._config, crop.key)) for crop in crops],
+            generator=[torch.Generator("cpu").manual_seed(seed_of(self._config.seed, crop.key)) for crop in crops],
             output_type="np",
             **self._options,
         ).images
         return np.rint(np.nan_to_num(drawn) * 255).astype(np.uint8)
-
-
-def seed_of(config: DiffusionConfig, key: str) -> int:
-    """Seed of an instance's noise: the same in every run, shard and batch."""
-    return int.from_bytes(hashlib.sha256(f"{config.seed}:{key}".encode()).digest()[:7])
 
 
 def to_strokes(drawing: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:

@@ -139,6 +139,8 @@ class PhotoSketcher:
             raise FileNotFoundError(f"the photo-sketching sketcher needs a checkpoint: {WHERE}")
         self.generator = f"photo-sketching-{weights_identity(config.checkpoint, '').removeprefix('sha256:')[:8]}"
         self._model = load_photo_sketching(Path(config.checkpoint)).to(self._device)
+        if config.compile:
+            self._model.compile()
 
     @torch.inference_mode()
     def sketch(self, crops: Sequence[Crop]) -> list[NDArray[np.uint8]]:

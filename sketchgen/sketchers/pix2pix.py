@@ -172,6 +172,8 @@ class Pix2PixSketcher:
         self.generator = f"pix2pix-{weights_identity(config.checkpoint, 'pix2pix').removeprefix('sha256:')[:8]}"
         self._device, self._batch = pick_device(config.device), config.batch
         self._model = fused(model).to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if config.compile:
+            self._model.compile()
 
     def sketch(self, crops: Sequence[Crop]) -> list[NDArray[np.uint8]]:
         """Strokes [h, w] uint8 of each crop, dark on white."""

@@ -15,9 +15,10 @@ from PIL import Image, ImageOps
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from sketchgen.crop import Crop
+from sketchgen.seed import seed_of
 from sketchgen.sketcher import DiffusionConfig, SketcherConfig
 from sketchgen.sketchers import build_sketcher
-from sketchgen.sketchers.instruct_pix2pix import InstructPix2PixSketcher, seed_of, to_strokes
+from sketchgen.sketchers.instruct_pix2pix import InstructPix2PixSketcher, to_strokes
 
 SIDE = 32
 CONFIG = SketcherConfig("instruct-pix2pix", batch=2, device="cpu", diffusion=DiffusionConfig(steps=2))
@@ -102,7 +103,7 @@ def test_it_draws_what_the_bare_pipeline_draws(
         num_inference_steps=2,
         guidance_scale=7.5,
         image_guidance_scale=1.5,
-        generator=torch.Generator().manual_seed(seed_of(CONFIG.diffusion, "photo-0")),
+        generator=torch.Generator().manual_seed(seed_of(CONFIG.diffusion.seed, "photo-0")),
     ).images[0]
     wanted = to_strokes(np.asarray(drawn), crop.mask)
     assert wanted.min() == 0 and len(np.unique(wanted)) > 20  # not an empty sheet

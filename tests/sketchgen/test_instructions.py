@@ -25,10 +25,10 @@ from sketchgen import instructions, progress
 from sketchgen.bank import Drawing
 from sketchgen.banks import BankConfig
 from sketchgen.engine import EngineConfig
-from sketchgen.instruction_worker import seed_of
 from sketchgen.instructions import InstructionsConfig, is_complete, run_instructions, settings_of
 from sketchgen.ledger import QueryRow, read_query_ledger
 from sketchgen.output import completions, fingerprint, sha256_of
+from sketchgen.seed import seed_of
 from sketchgen.shapeworld import HELD_OUT_STYLE, LOOKALIKES, TRAINING_STYLES, WorldConfig
 from sketchgen.source import SourceConfig
 from sketchgen.storage import Storage

@@ -114,12 +114,12 @@ Build = Callable[..., Any]
 
 @pytest.fixture(params=["sam2", "sam2-hf"])
 def build(request: pytest.FixtureRequest) -> Build:
-    """`build(batch)`: the segmenter under test."""
+    """`build(batch, ...)`: the segmenter under test."""
     if request.param == "sam2":
         model = request.getfixturevalue("native_model")
-        return lambda batch=32: Sam2Segmenter(model, batch)
+        return lambda batch=32, **fields: Sam2Segmenter(model, SegmenterConfig(batch=batch, **fields))
     model = request.getfixturevalue("hf_model")
-    return lambda batch=32: Sam2HfSegmenter(model, batch)
+    return lambda batch=32, **fields: Sam2HfSegmenter(model, SegmenterConfig(batch=batch, **fields))
 
 
 def photo(height: int = 120, width: int = 160, seed: int = 0) -> NDArray[np.uint8]:
@@ -209,12 +209,29 @@ def test_huge_images_go_in_smaller_chunks(build: Build, monkeypatch: pytest.Monk
     assert_same(chunked, whole, image.shape)
 
 
-def test_image_is_embedded_once(build: Build) -> None:
-    segmenter = build(2)
+def test_images_are_embedded_once_and_some_at_a_time(build: Build) -> None:
+    segmenter = build(2, images=2)
     embed, calls = segmenter._embed, []
-    segmenter._embed = lambda image: calls.append(image.shape) or embed(image)
-    segmenter.segment([photo(), photo(50, 60)], [with_boxes(BOXES), []])
-    assert calls == [(120, 160, 3)]  # and not at all for an image without boxes
+    segmenter._embed = lambda images: calls.append([image.shape for image in images]) or embed(images)
+    sizes = [(120, 160), (50, 60), (120, 160), (90, 100)]
+    boxes = [BOXES, [], BOXES[:1], BOXES[:1]]
+    images = [photo(*size, seed=number) for number, size in enumerate(sizes)]
+    masks = segmenter.segment(images, [with_boxes(of_image) for of_image in boxes])
+    # and not at all where there is no box
+    assert calls == [[(120, 160, 3), (120, 160, 3)], [(90, 100, 3)]]
+    for image, of_image, found in zip(images, boxes, masks, strict=True):
+        assert_same(build(images=1).segment([image], [with_boxes(of_image)])[0], found, image.shape)
+
+
+@pytest.mark.slow
+def test_compiled_models_find_the_same_masks(build: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Traced by torch.compile, but run as they are: making code for the CPU would take a minute and prove no more."""
+    image = photo()
+    compile_module = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module: compile_module(module, backend="eager"))
+    (plain,) = build().segment([image], [with_boxes(BOXES)])
+    (compiled,) = build(compile=True).segment([image], [with_boxes(BOXES)])
+    assert_same(compiled, plain, image.shape)
 
 
 def test_no_warnings(build: Build) -> None:
@@ -256,7 +273,7 @@ def test_native_masks_are_those_of_the_public_predictor(native_model: Any) -> No
     predictor.set_image(image.copy())
     for boxes in (BOXES, BOXES[:1]):
         masks, scores, _ = predictor.predict(box=np.array(boxes), multimask_output=False)
-        (ours,) = Sam2Segmenter(native_model).segment([image], [with_boxes(boxes)])
+        (ours,) = Sam2Segmenter(native_model, SegmenterConfig()).segment([image], [with_boxes(boxes)])
         for mask, bits, score in zip(ours, masks.reshape(-1, 120, 160), scores.ravel(), strict=True):
             np.testing.assert_array_equal(paste(mask, image.shape), bits.astype(bool))
             assert mask.score == pytest.approx(float(score), abs=1e-6)
@@ -271,7 +288,7 @@ def test_hf_masks_are_those_of_one_plain_call(hf_model: Any) -> None:
     with torch.no_grad():
         output = hf_model(**{key: inputs[key] for key in ("pixel_values", "input_boxes")}, multimask_output=False)
     masks = processor.post_process_masks(output.pred_masks, inputs["original_sizes"])[0]
-    (ours,) = Sam2HfSegmenter(hf_model).segment([image], [with_boxes(BOXES)])
+    (ours,) = Sam2HfSegmenter(hf_model, SegmenterConfig()).segment([image], [with_boxes(BOXES)])
     for mask, bits, score in zip(ours, masks[:, 0].numpy(), output.iou_scores[0, :, 0].tolist(), strict=True):
         np.testing.assert_array_equal(paste(mask, image.shape), bits)
         assert mask.score == pytest.approx(score, abs=1e-6)
@@ -347,8 +364,8 @@ def test_both_packages_agree_on_the_same_weights(native_model: Any) -> None:
     model.load_state_dict(to_hf(native_model.state_dict(), set(model.state_dict())), strict=True)
     images = [photo(), photo(300, 200, seed=1)]
     instances = [with_boxes(BOXES), with_boxes(BOXES[:2])]
-    native = Sam2Segmenter(native_model).segment(images, instances)
-    ported = Sam2HfSegmenter(model).segment(images, instances)
+    native = Sam2Segmenter(native_model, SegmenterConfig()).segment(images, instances)
+    ported = Sam2HfSegmenter(model, SegmenterConfig()).segment(images, instances)
     for image, ours, theirs in zip(images, native, ported, strict=True):
         for one, other in zip(ours, theirs, strict=True):
             assert (paste(one, image.shape) != paste(other, image.shape)).mean() < 2e-3
@@ -493,7 +510,7 @@ def test_hf_folder_round_trip(hf_model: Any, tmp_path: Path) -> None:
     image = photo()
     assert_same(
         segmenter.segment([image], [with_boxes(BOXES)])[0],
-        Sam2HfSegmenter(hf_model).segment([image], [with_boxes(BOXES)])[0],
+        Sam2HfSegmenter(hf_model, SegmenterConfig()).segment([image], [with_boxes(BOXES)])[0],
         image.shape,
     )
 
@@ -536,13 +553,13 @@ def test_real_tiny_architecture(name: str) -> None:
     if name == "sam2":
         model = build_native(1024)
         assert sum(parameter.numel() for parameter in model.parameters()) == 38_962_498
-        segmenters = [Sam2Segmenter(model, batch) for batch in (32, 2)]
+        segmenters = [Sam2Segmenter(model, SegmenterConfig(batch=batch)) for batch in (32, 2)]
     else:
         from transformers import Sam2Config, Sam2Model
 
         torch.manual_seed(0)
         model = spread(Sam2Model(Sam2Config()))
-        segmenters = [Sam2HfSegmenter(model, batch) for batch in (32, 2)]
+        segmenters = [Sam2HfSegmenter(model, SegmenterConfig(batch=batch)) for batch in (32, 2)]
     image = photo(240, 320)
     (many,) = segmenters[0].segment([image], [with_boxes(BOXES)])
     (chunked,) = segmenters[1].segment([image], [with_boxes(BOXES)])

@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from fsspec import AbstractFileSystem
-from fsspec.core import url_to_fs
-
 from data_manifests.packaged import packaged_file
 from data_manifests.schema import Split, source_manifest
 from sketchgen.instance import Instance
 from sketchgen.photo import PhotoError
 from sketchgen.shapeworld import WorldConfig, render
+from sketchgen.store import open_url
 
 
 @dataclass(frozen=True)
@@ -150,14 +148,6 @@ def _first(config: SourceConfig, names: Sequence[str], what: str) -> str:
         f"{config.root} does not look like {config.name} ({config.split}): {what} should be {' or '.join(names)}; "
         f"found {found or 'nothing'}"
     )
-
-
-def open_url(url: str, name: str) -> tuple[AbstractFileSystem, str]:
-    """File system and path of a URL. Raises ValueError, naming the field, for one that cannot be opened."""
-    try:
-        return url_to_fs(url)
-    except (ImportError, ValueError) as error:
-        raise ValueError(f"{name}: cannot open {url}: {error}") from None
 
 
 class ImageFiles:

@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-import fsspec
-from fsspec.core import url_to_fs
+from sketchgen.store import WITHOUT_FOLDERS, is_local, open_url, protocols
 
 TEMPORARY = ".tmp-"
 """Prefix of files that are being written; what still carries it belongs to a killed run."""
@@ -24,11 +23,7 @@ class Storage:
     def __init__(self, url: str) -> None:
         """Raises ValueError for a URL that no installed file system takes."""
         self.url = url
-        self._fs: fsspec.AbstractFileSystem
-        try:
-            self._fs, self._root = url_to_fs(url)
-        except (ImportError, ValueError) as error:
-            raise ValueError(f"cannot open the output folder {url}: {error}") from None
+        self._fs, self._root = open_url(url, "the output folder")
 
     def __reduce__(self) -> tuple[type[Storage], tuple[str]]:
         return Storage, (self.url,)
@@ -36,13 +31,13 @@ class Storage:
     @property
     def local(self) -> Path | None:
         """The folder as a path, None where it is remote."""
-        protocol = self._fs.protocol
-        return Path(self._root) if "file" in ([protocol] if isinstance(protocol, str) else protocol) else None
+        return Path(self._root) if is_local(self._fs) else None
 
     def make(self) -> None:
         """Make the folder; raises ValueError when it cannot be made or written to."""
         try:
-            self._fs.makedirs(self._root, exist_ok=True)
+            if WITHOUT_FOLDERS.isdisjoint(protocols(self._fs)):
+                self._fs.makedirs(self._root, exist_ok=True)
             self.write(f"{TEMPORARY}probe", b"")
             self.remove(f"{TEMPORARY}probe")
         except OSError as error:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -39,6 +40,9 @@ from sketchgen.sketcher import Sketcher
 from sketchgen.source import ImageFiles, SourceConfig
 from sketchgen.stages import in_turn, overlapped
 from sketchgen.storage import Storage
+
+READERS = 8
+"""Photos that are fetched at once, where stages overlap."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,8 @@ class ShardWorker:
         self._mark = mark
         self._previews = previews
         self._staged = overlapped if overlap else in_turn
+        # photos of a group come together: from a remote store each costs a round trip
+        self._map: Callable[..., Iterable[None]] = ThreadPoolExecutor(READERS).map if overlap else map
 
     def __call__(self, task: ShardTask) -> Iterator[Progress]:
         shard = task.shard
@@ -147,8 +153,7 @@ class ShardWorker:
 
     def _read(self, clock: Clock, group: Sequence[Picture]) -> None:
         with clock("read"):
-            for picture in group:
-                _read(picture, self._files, self._config)
+            list(self._map(partial(_read, files=self._files, config=self._config), group))
 
     def _segment(self, clock: Clock, group: Sequence[Picture]) -> None:
         with clock("segment"):

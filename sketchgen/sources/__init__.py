@@ -21,8 +21,9 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from data_manifests.schema import source_manifest
 from sketchgen.index import IMAGES_A_GROUP, VERSION, Index, IndexBuilder, batch_of, images_of, open_index
-from sketchgen.source import SourceConfig, SourceImage, annotation_files, open_url
+from sketchgen.source import SourceConfig, SourceImage, annotation_files
 from sketchgen.sources import coco, openimages, shapeworld
+from sketchgen.store import open_url
 
 LINE_SECONDS = 15.0
 """Without a terminal (a log file, CI) a line this often replaces the live bar."""

@@ -8,7 +8,7 @@ READY_WEIGHTS := $(VENV)/.ready-weights
 export SAM2_BUILD_CUDA := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup sketches instructions pretrain finetune bench-loader bench-loop bench-learn bench-index chaos train-segmenter train-sketcher test test-fast check format bench-sketches lock
+.PHONY: help demo setup sketches instructions pretrain finetune bench-loader bench-loop bench-learn bench-index bench-memory chaos train-segmenter train-sketcher test test-fast check format bench-sketches lock
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -89,6 +89,9 @@ bench-learn: $(READY)  ## train and judge the model and its blind twin (ARGS="--
 
 bench-index: $(READY)  ## index and plan annotation files of the true size of Objects365 and Open Images (made up; 8 GB)
 	@$(PY) -m benchmarks.index $(ARGS)
+
+bench-memory: $(READY)  ## memory of driver and workers from 1,000 to 100,000 instances, write benchmarks/memory.md
+	@$(PY) -m benchmarks.memory $(ARGS)
 
 chaos: $(READY)  ## kill workers, raylets and drivers of a run at random, and compare its bytes with a calm one's
 	@$(PY) -m benchmarks.chaos $(ARGS)

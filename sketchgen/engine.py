@@ -20,6 +20,9 @@ Event = TypeVar("Event")
 LOG = logging.getLogger(__name__)
 PATIENCE = 60.0
 """Seconds without a single worker after which the run says what it waits for."""
+WORKER_ENV = {"MALLOC_ARENA_MAX": "2"}
+"""Of worker processes. With a heap for each thread, which is glibc's way, photos that threads hand to each other make
+holes in all of them: memory grows by a third over 100,000 instances (benchmarks/memory.md)."""
 Worker = Callable[[Task], Iterator[Event]]
 
 
@@ -100,7 +103,7 @@ def _run_ray(
         # more workers than the cluster has room for share it: one that can never start would hang the run
         least = min(config.min_workers or count, count)
         need = {"num_gpus": _share(gpus, least), "num_cpus": 0} if gpus else {"num_cpus": _share(cpus, least)}
-        actor = ray.remote(max_restarts=-1, **need)(_Actor)
+        actor = ray.remote(max_restarts=-1, runtime_env={"env_vars": WORKER_ENV}, **need)(_Actor)
         actors = [actor.remote(make_worker) for _ in range(count)]
         yield from _Schedule(actors, deque(tasks), config, instead).events()
     finally:

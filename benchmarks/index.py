@@ -36,9 +36,10 @@ from sketchgen.config import RunConfig, checked, settings_of
 from sketchgen.output import completions, fingerprint, shard_name
 from sketchgen.passes import claimed
 from sketchgen.plan import read_plan, read_shard_plan, write_plan
+from sketchgen.run import batches_of
 from sketchgen.selection import SelectionConfig
 from sketchgen.source import SourceConfig
-from sketchgen.sources import index_of, read_batches
+from sketchgen.sources import index_of
 from sketchgen.storage import Storage
 
 PAGE = Path(__file__).with_suffix(".md")
@@ -170,14 +171,14 @@ def index_step(source: SourceConfig) -> str:
 def plan_step(config: RunConfig, select: SelectionConfig) -> str:
     """Plan from the index."""
     with tempfile.TemporaryDirectory(dir=config.source.index) as folder:
-        plan = write_plan(partial(read_batches, config.source), config.images_per_shard, Storage(folder), select)
+        plan = write_plan(partial(batches_of, config), config.images_per_shard, Storage(folder), select)
     return f"{plan.images:,} images, {plan.instances:,} instances, {plan.shards:,} shards"
 
 
 def finish_all_but_one_percent(config: RunConfig) -> str:
     """Plan into the output folder, and leave there what a run leaves that is 99 % done (tars of a byte)."""
     storage, settings = Storage(config.out), settings_of(config)
-    with claimed(storage, settings, config.source, config.images_per_shard, Console(quiet=True)) as plan:
+    with claimed(storage, settings, partial(batches_of, config), config.images_per_shard, Console(quiet=True)) as plan:
         folder = Path(config.out)
         for shard in range(plan.shards - max(1, plan.shards // 100)):
             (folder / shard_name(shard, "tar")).write_bytes(b"\0")
@@ -193,7 +194,7 @@ def finish_all_but_one_percent(config: RunConfig) -> str:
 def resume_step(config: RunConfig) -> str:
     """From the start of a run to the first shard that is handed to a worker."""
     storage, settings = Storage(config.out), settings_of(config)
-    with claimed(storage, settings, config.source, config.images_per_shard, Console(quiet=True)) as plan:
+    with claimed(storage, settings, partial(batches_of, config), config.images_per_shard, Console(quiet=True)) as plan:
         done = completions(storage, fingerprint(settings))
         todo = [shard for shard in range(plan.shards) if shard not in done]
         first = list(islice(read_shard_plan(storage, todo[0]), 20))

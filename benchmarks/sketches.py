@@ -34,7 +34,7 @@ from sketchgen.engine import EngineConfig, TaskFailed
 from sketchgen.instance import Instance, Mask
 from sketchgen.plan import read_plan, write_plan
 from sketchgen.report import ReportConfig
-from sketchgen.run import make_worker
+from sketchgen.run import batches_of, make_worker
 from sketchgen.segmenter import SegmenterConfig
 from sketchgen.segmenters import build_segmenter
 from sketchgen.segmenters.sam2_common import RELEASES
@@ -43,7 +43,6 @@ from sketchgen.sketchers import build_sketcher
 from sketchgen.sketchers.blank import BlankSketcher
 from sketchgen.sketchers.photo_sketching import PhotoSketchingGenerator
 from sketchgen.source import SourceConfig
-from sketchgen.sources import read_batches
 from sketchgen.storage import Storage
 from sketchgen.worker import ShardTask, ShardWorker, pin_threads
 
@@ -121,7 +120,7 @@ def measure_cost(setup: Setup) -> Cost:
     sketcher = BlankSketcher() if setup.null else build_sketcher(config.sketcher)
     with tempfile.TemporaryDirectory() as folder:
         storage = Storage(folder)
-        write_plan(partial(read_batches, config.source), config.images_per_shard, storage)
+        write_plan(partial(batches_of, config), config.images_per_shard, storage)
         worker = ShardWorker(storage, segmenter, sketcher, config.draw, config.source, "bench", 0, overlap=False)
         seconds: Counter[str] = Counter()
         written = handled = 0
@@ -143,7 +142,7 @@ def measure_rate(config: RunConfig, workers: int, overlap: bool = False) -> floa
     with tempfile.TemporaryDirectory() as folder:
         config = replace(config, out=folder, engine=EngineConfig("ray", workers), overlap=overlap)
         storage = Storage(folder)
-        write_plan(partial(read_batches, config.source), config.images_per_shard, storage)
+        write_plan(partial(batches_of, config), config.images_per_shard, storage)
         totals: dict[int, int] = {}
         times = []
         tasks = [ShardTask(shard) for shard in range(read_plan(storage).shards)]

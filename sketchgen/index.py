@@ -67,7 +67,9 @@ PARQUET: dict[str, Any] = {
 }
 """How files of this schema are written."""
 _IMAGES = pa.schema([*list(SCHEMA)[:-1]])
-_ROWS = pa.schema([("image_id", pa.string()), ("category_id", pa.string()), *list(INSTANCE)])
+_ROWS = pa.schema(
+    [("image_id", pa.string()), ("category_id", pa.string()), *(f for f in INSTANCE if f.name != "category")]
+)
 _BOX = ("x1", "y1", "x2", "y2")
 
 
@@ -112,7 +114,7 @@ class IndexBuilder:
                                     relative BOOLEAN, license VARCHAR);
                CREATE TABLE licenses (id VARCHAR, name VARCHAR);
                CREATE TABLE categories (id VARCHAR, name VARCHAR);
-               CREATE TABLE rows (n BIGINT, image_id VARCHAR, category_id VARCHAR, object_id VARCHAR, category VARCHAR,
+               CREATE TABLE rows (n BIGINT, image_id VARCHAR, category_id VARCHAR, object_id VARCHAR,
                                   x1 DOUBLE, y1 DOUBLE, x2 DOUBLE, y2 DOUBLE, segmentation VARCHAR, reason VARCHAR)"""
         )
         self._counts = {"images": 0, "rows": 0}
@@ -143,7 +145,7 @@ class IndexBuilder:
         self, image_id: str, category_id: str, object_id: str, box: Box, segmentation: str = "", reason: str = ""
     ) -> None:
         """Add an instance. segmentation: as JSON; reason: why the source itself leaves it out."""
-        self._pending["rows"].append((image_id, category_id, object_id, "", *box, segmentation, reason))
+        self._pending["rows"].append((image_id, category_id, object_id, *box, segmentation, reason))
         if len(self._pending["rows"]) >= PENDING:
             self._flush("rows", _ROWS)
 
@@ -151,7 +153,7 @@ class IndexBuilder:
         """Add many instances at once: image_id, category_id, x1, y1, x2, y2 and reason; they are numbered within
         their image, `IMAGE/0` on, in the order in which they come."""
         size = len(columns["image_id"])
-        filled = columns | {name: pa.repeat("", size) for name in ("object_id", "category", "segmentation")}
+        filled = columns | {name: pa.repeat("", size) for name in ("object_id", "segmentation")}
         self._insert("rows", pa.table([filled[field.name] for field in _ROWS], schema=_ROWS))
 
     def images_of_rows(self, suffix: str) -> None:
@@ -297,6 +299,16 @@ def _repeats(keys: NDArray[np.float64], among: NDArray[np.bool_]) -> NDArray[np.
 def _one(column: pa.ChunkedArray) -> pa.Array:
     """As one array."""
     return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+
+
+def with_reasons(batch: pa.RecordBatch, reasons: pa.Array) -> pa.RecordBatch:
+    """The same images, their rows with these reasons."""
+    rows = pc.list_flatten(batch["instances"])
+    columns = [reasons if name == "reason" else pc.struct_field(rows, name) for name in INSTANCE.names]
+    lengths = pc.list_value_length(batch["instances"]).to_numpy(zero_copy_only=False)
+    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
+    nested = pa.ListArray.from_arrays(offsets, pa.StructArray.from_arrays(columns, fields=list(INSTANCE)))
+    return pa.RecordBatch.from_arrays([*batch.columns[:-1], nested], schema=SCHEMA)
 
 
 def batch_of(images: Sequence[SourceImage]) -> pa.RecordBatch:

@@ -82,7 +82,7 @@ def run_instructions(config: InstructionsConfig, console: Console) -> int:
     storage = Storage(config.out)
     settings = settings_of(config)
     mark = fingerprint(settings)
-    with claimed(storage, settings, config.source, config.images_per_shard, console) as plan:
+    with claimed(storage, settings, partial(read_batches, config.source), config.images_per_shard, console) as plan:
         done = completions(storage, mark)
         todo = [shard for shard in range(plan.shards) if shard not in done]
         _print_plan(plan, len(done), config, console)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
+import pyarrow as pa
 from rich.console import Console
 from rich.markup import escape
 
@@ -18,8 +18,6 @@ from sketchgen.output import append_log, belongs_to, locked, write_settings
 from sketchgen.plan import Plan, read_plan, write_plan
 from sketchgen.progress import ProgressDisplay
 from sketchgen.selection import SelectionConfig
-from sketchgen.source import SourceConfig
-from sketchgen.sources import read_batches
 from sketchgen.storage import Storage
 from sketchgen.worker import Progress, ShardTask
 
@@ -28,12 +26,14 @@ from sketchgen.worker import Progress, ShardTask
 def claimed(
     storage: Storage,
     settings: dict[str, Any],
-    source: SourceConfig,
+    batches: Callable[[], Iterable[pa.RecordBatch]],
     images_per_shard: int,
     console: Console,
     select: SelectionConfig | None = None,
 ) -> Iterator[Plan]:
-    """The folder, kept from other runs for as long as the block lasts, with the plan of `source` in it.
+    """The folder, kept from other runs for as long as the block lasts, with a plan in it.
+
+    batches, images_per_shard, select: see `write_plan`.
 
     Raises ValueError where another run holds the folder, where it was made with other settings, and for
     a source that cannot be read.
@@ -42,7 +42,7 @@ def claimed(
         storage.prepare()
         if not belongs_to(storage, settings):
             with console.status("planning"):
-                write_plan(partial(read_batches, source), images_per_shard, storage, select)
+                write_plan(batches, images_per_shard, storage, select)
             write_settings(storage, settings)  # last: a source that cannot be read leaves no claim
         yield read_plan(storage)
         storage.tidy()

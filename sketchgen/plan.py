@@ -12,12 +12,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from sketchgen.index import INSTANCE, PARQUET, SCHEMA, images_of
+from sketchgen.index import PARQUET, SCHEMA, images_of, with_reasons
 from sketchgen.output import PLAN
 from sketchgen.selection import Selection, SelectionConfig
 from sketchgen.source import SourceImage
@@ -65,7 +64,7 @@ def write_plan(
             found, planned = selection.apply(batch)
             for entry in pc.value_counts(found).to_pylist():
                 reasons[entry["values"]] += entry["counts"]
-            batch = _with_reasons(batch, found)
+            batch = with_reasons(batch, found)
             for groups, taken in ((shards, planned), (spare, ~planned)):
                 new = groups.add(batch.filter(pa.array(taken)))
                 mine += range(written, written + new) if groups is shards else ()
@@ -128,15 +127,6 @@ def _totals(table: pq.ParquetFile, storage: Storage) -> Plan:
         return Plan(**fields | {"groups": tuple(fields["groups"])})
     except (KeyError, TypeError):
         raise ValueError(f"{storage.url}/{PLAN} was made by another version: choose another --out") from None
-
-
-def _with_reasons(batch: pa.RecordBatch, reasons: pa.Array) -> pa.RecordBatch:
-    rows = pc.list_flatten(batch["instances"])
-    columns = [reasons if name == "reason" else pc.struct_field(rows, name) for name in INSTANCE.names]
-    lengths = pc.list_value_length(batch["instances"]).to_numpy(zero_copy_only=False)
-    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
-    nested = pa.ListArray.from_arrays(offsets, pa.StructArray.from_arrays(columns, fields=list(INSTANCE)))
-    return pa.RecordBatch.from_arrays([*batch.columns[:-1], nested], schema=SCHEMA)
 
 
 class _Groups:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
 from itertools import islice
 
+import pyarrow as pa
 from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.markup import escape
@@ -22,6 +24,7 @@ from sketchgen.plan import Plan, read_shard_plan, write_plan
 from sketchgen.progress import ProgressDisplay
 from sketchgen.report import Counts, count, write_report
 from sketchgen.segmenters import build_segmenter
+from sketchgen.selection import mark_small
 from sketchgen.sketchers import build_sketcher
 from sketchgen.source import ImageFiles
 from sketchgen.sources import read_batches
@@ -46,7 +49,9 @@ def run(config: RunConfig, console: Console) -> int:
     storage = Storage(config.out)
     settings = settings_of(config, console)
     mark = fingerprint(settings)
-    with claimed(storage, settings, config.source, config.images_per_shard, console, config.select) as plan:
+    with claimed(
+        storage, settings, partial(batches_of, config), config.images_per_shard, console, config.select
+    ) as plan:
         storage.write(RUN, (json.dumps(asdict(config), indent=1) + "\n").encode())
         done = completions(storage, mark)
         todo = [shard for shard in range(plan.shards) if shard not in done]
@@ -84,6 +89,12 @@ def read_config(storage: Storage) -> RunConfig:
         ) from None
 
 
+def batches_of(config: RunConfig, console: Console | None = None) -> Iterator[pa.RecordBatch]:
+    """The images of the source as the plan wants them; console: see `settings_of`."""
+    for batch in read_batches(config.source, console):
+        yield mark_small(batch, config.draw.checks.min_side, config.draw.photo.max_side)
+
+
 def make_worker(config: RunConfig, mark: str) -> ShardWorker:
     """Called once in each worker process."""
     pin_threads(config.threads)
@@ -102,7 +113,7 @@ def make_worker(config: RunConfig, mark: str) -> ShardWorker:
 def _dry_run(config: RunConfig, console: Console) -> int:
     with tempfile.TemporaryDirectory() as folder:
         storage = Storage(folder)
-        batches = partial(read_batches, config.source, console)
+        batches = partial(batches_of, config, console)
         _print_plan(write_plan(batches, config.images_per_shard, storage, config.select), 0, config, console)
     return 0
 

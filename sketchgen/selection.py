@@ -1,4 +1,5 @@
-"""Which of the clean instances of a source are drawn: a seeded share of its images, and of each image's instances."""
+"""Which of the clean instances of a source are drawn: those that are large enough, and of them a seeded share of the
+images and of each image's instances."""
 
 from __future__ import annotations
 
@@ -10,8 +11,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from sketchgen.index import with_reasons
+
 LEFT_OUT = "not-selected"
 """Reason of a clean row that the selection does not take."""
+
+
+SMALL = "box-small"
+"""Reason of a clean row whose box is too small to be drawn."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +33,26 @@ class SelectionConfig:
     """0: every instance is as likely as another; 1: every class is as likely as another (images count for the
     instances in them)."""
     seed: int = 0
+
+
+def mark_small(batch: pa.RecordBatch, min_side: float, max_side: int) -> pa.RecordBatch:
+    """The images with SMALL as the reason of clean rows whose box, clipped to its image, has a side under `min_side`
+    pixels once the image is stored with a side of at most `max_side`. Where the size of an image is not known before it
+    is read, its rows stay as they are."""
+    rows = pc.list_flatten(batch["instances"])
+    owner = pc.list_parent_indices(batch["instances"]).to_numpy(zero_copy_only=False)
+    size = np.stack([batch[name].to_numpy() for name in ("width", "height")], axis=1).astype(np.float64)
+    scale = np.minimum(1, max_side / np.maximum(size.max(axis=1, initial=1), 1))[owner]
+    low, high = (
+        np.stack([pc.struct_field(rows, name).to_numpy(zero_copy_only=False) for name in names], axis=1)
+        for names in (("x1", "y1"), ("x2", "y2"))
+    )
+    sides = np.minimum(high, size[owner]) - np.maximum(low, 0)
+    known = (size > 0).all(axis=1) & ~batch["relative"].to_numpy(zero_copy_only=False)
+    small = known[owner] & (sides.min(axis=1, initial=np.inf) * scale < min_side)
+    reasons = pc.struct_field(rows, "reason")
+    small &= pc.equal(reasons, "").to_numpy(zero_copy_only=False)
+    return with_reasons(batch, pc.if_else(pa.array(small), SMALL, reasons)) if small.any() else batch
 
 
 class Selection:

@@ -190,7 +190,8 @@ def test_a_box_thinner_than_what_is_stored_costs_no_shard(coco_folder, tmp_path:
     thin = {"id": 1, "image_id": 1, "category_id": 7, "bbox": [10, 10, 0.003, 50]}
     folder = coco_folder(2, extra=[thin])
     assert run(config(folder, tmp_path / "out"), quiet()) == 0
-    assert {row.object_id: row.reason for row in ledger(tmp_path / "out")} == {"1": "box-small", "101": "", "102": ""}
+    assert {row.object_id: row.reason for row in ledger(tmp_path / "out")} == {"101": "", "102": ""}
+    assert read_plan(Storage(str(tmp_path / "out"))).left_out == {"box-small": 1}
     assert [len(json.loads(sample["json"])["objects"]) for sample in samples(tmp_path / "out")] == [1, 1]
 
 
@@ -249,10 +250,10 @@ def test_bad_input_becomes_ledger_rows_and_the_rest_goes_on(coco_folder, tmp_pat
     assert run(config(folder, tmp_path / "out"), quiet()) == 0
     reasons = {row.object_id: row.reason for row in ledger(tmp_path / "out")}
     assert reasons == {
-        "101": "", "4": "box-small", "102": "image-missing", "103": "image-unreadable",
+        "101": "", "102": "image-missing", "103": "image-unreadable",
         "104": "image-unreadable", "105": "box-small", "106": "", "107": "", "108": "",
     }  # fmt: skip
-    left_out = {"box-invalid": 1, "box-empty": 2, "box-outside": 1, "duplicate": 1}
+    left_out = {"box-invalid": 1, "box-empty": 2, "box-outside": 1, "box-small": 1, "duplicate": 1}
     assert read_plan(Storage(str(tmp_path / "out"))).left_out == left_out
     details = {row.object_id: row.detail for row in ledger(tmp_path / "out")}
     assert details["102"] == "0002.jpg does not exist"

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sketchgen.checks import Reject, clip_box
 from sketchgen.index import batch_of
 from sketchgen.instance import Instance
-from sketchgen.selection import LEFT_OUT, Selection, SelectionConfig
+from sketchgen.selection import LEFT_OUT, SMALL, Selection, SelectionConfig, mark_small
 from sketchgen.source import SourceImage, SourceInstance
 
 Rows = list[tuple[str, str]]
@@ -77,6 +78,40 @@ def test_at_most_so_many_of_the_clean_and_the_rest_says_why(
     able = sum(count > 0 for count in clean)
     assert sum(count > 0 for count in taken) == min(config.images or able, able)
     assert all(got in (0, min(count, most)) for got, count in zip(taken, clean, strict=True))
+
+
+SIDES = st.sampled_from([0, 40, 60, 200, 999])
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    size=st.tuples(SIDES, SIDES),
+    relative=st.booleans(),
+    corners=st.lists(st.tuples(*[st.floats(-50, 250)] * 4, st.sampled_from(["", "", "crowd"])), max_size=5),
+    max_side=st.sampled_from([50, 100, 1024]),
+)
+def test_a_box_is_small_exactly_where_a_worker_would_refuse_it(
+    size: tuple[int, int], relative: bool, corners: list[tuple[float, float, float, float, str]], max_side: int
+) -> None:
+    boxes = [(min(x, u), min(y, v), max(x, u) + 1, max(y, v) + 1) for x, y, u, v, _ in corners]
+    rows = tuple(
+        SourceInstance(Instance(str(n), "cat", box), why)
+        for n, (box, (*_, why)) in enumerate(zip(boxes, corners, strict=True))
+    )
+    batch = batch_of([SourceImage("i", "i.jpg", *size, "", rows, relative), SourceImage("j", "j.jpg", 9, 9, "", ())])
+    found = mark_small(batch, 24, max_side)["instances"].to_pylist()
+    assert found[1] == []
+    scale = min(1, max_side / max(*size, 1))
+    for row, new in zip(rows, found[0], strict=True):
+        box = row.instance.box
+        assert (new["x1"], new["y1"], new["x2"], new["y2"]) == box
+        inside = (max(box[0], 0), max(box[1], 0), min(box[2], size[0]), min(box[3], size[1]))
+        small = min(inside[2] - inside[0], inside[3] - inside[1]) * scale < 24
+        unknown = relative or min(size) == 0
+        assert new["reason"] == (row.reason or (SMALL if small and not unknown else ""))
+        if not row.reason and not unknown:
+            stored = clip_box(tuple(value * scale for value in box), size[0] * scale, size[1] * scale, 24)
+            assert isinstance(stored, Reject) == small or min(size) * scale < 24
 
 
 def test_a_seed_decides() -> None:

@@ -15,11 +15,13 @@ from rich.console import Console
 from data_manifests.schema import source_manifest, validate
 from sketchgen.config import RunConfig
 from sketchgen.engine import EngineConfig
+from sketchgen.plan import read_plan
 from sketchgen.run import run
 from sketchgen.segmenter import SegmenterConfig
 from sketchgen.sketcher import SketcherConfig
 from sketchgen.source import ImageFiles, SourceConfig, annotation_files, image_folder
 from sketchgen.sources import index_of, read_source
+from sketchgen.storage import Storage
 from tests.datasets import (
     objects365_row,
     openimages_row,
@@ -66,7 +68,8 @@ def test_objects365_is_cleaned_and_its_photos_are_found_in_their_patches(tmp_pat
     assert written == ["Cabinet/shelf", "Person"]
     assert found[0].image.source == "objects365"
     assert [o.object_id for o in found[0].objects] == ["1", "3"]  # a box that says twice the same is one object
-    assert {row.object_id: row.reason for row in ledger(tmp_path / "out")} == {"1": "", "3": "box-small", "9": ""}
+    assert {row.object_id: row.reason for row in ledger(tmp_path / "out")} == {"1": "", "9": ""}
+    assert read_plan(Storage(str(tmp_path / "out"))).left_out["box-small"] == 1  # 9.5 pixels of row 3 are inside
 
 
 @pytest.mark.parametrize("lies", ["{patch}/{name}", "{name}", "images/v2/{patch}/{name}"])

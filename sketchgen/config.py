@@ -86,10 +86,7 @@ def checked(config: RunConfig) -> RunConfig:
     least = {
         "images_per_shard": (config.images_per_shard, 1),
         "threads": (config.threads, 1),
-        "engine.workers": (config.engine.workers, 0),
-        "engine.min_workers": (config.engine.min_workers, 0),
-        "engine.retries": (config.engine.retries, 0),
-        "engine.deadline": (config.engine.deadline, 1),
+        **config.engine.least,
         "source.limit": (config.source.limit, 0),
         "select.images": (config.select.images, 0),
         "select.instances_per_image": (config.select.instances_per_image, 0),

@@ -41,6 +41,16 @@ class EngineConfig:
     deadline: float = 900.0
     """Seconds without news of a shard after which its worker is killed and the shard tried elsewhere; Ray only."""
 
+    @property
+    def least(self) -> dict[str, tuple[float, float]]:
+        """Value and minimum of each number, by name."""
+        return {
+            "engine.workers": (self.workers, 0),
+            "engine.min_workers": (self.min_workers, 0),
+            "engine.retries": (self.retries, 0),
+            "engine.deadline": (self.deadline, 1),
+        }
+
 
 @dataclass(frozen=True)
 class TaskFailed:

@@ -152,10 +152,7 @@ def checked(config: InstructionsConfig) -> InstructionsConfig:
     least = {
         "images_per_shard": (config.images_per_shard, 1),
         "threads": (config.threads, 1),
-        "engine.workers": (config.engine.workers, 0),
-        "engine.min_workers": (config.engine.min_workers, 0),
-        "engine.retries": (config.engine.retries, 0),
-        "engine.deadline": (config.engine.deadline, 1),
+        **config.engine.least,
         "source.limit": (config.source.limit, 0),
         "photo.max_side": (config.photo.max_side, 1),
     }

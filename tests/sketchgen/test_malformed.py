@@ -12,6 +12,7 @@ import signal
 import struct
 import subprocess
 import sys
+import time
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -22,12 +23,14 @@ import pytest
 from PIL import Image
 
 from sketchgen.config import RunConfig
+from sketchgen.output import read_log
 from sketchgen.plan import read_plan
 from sketchgen.run import run
 from sketchgen.source import SourceConfig
 from sketchgen.storage import Storage
+from sketchgen.verify import verify
 from tests.datasets import objects365_row, openimages_row, write_objects365, write_openimages
-from tests.sketchgen.test_run import config, ledger, quiet
+from tests.sketchgen.test_run import config, hashes, ledger, quiet
 
 
 @dataclass(frozen=True)
@@ -263,3 +266,20 @@ def test_a_url_that_nothing_installed_takes_says_what_to_install(root: Path, url
     code, said = command(url, root)
     assert code == 2
     assert re.search(r"error: cannot open the output folder .*(gcsfs|Protocol not known)", said.replace("\n", " "))
+
+
+def test_a_clock_that_goes_back_loses_nothing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a flat battery: all that an earlier run left lies in the future, and each look at the clock is earlier
+    than the one before."""
+    settings = replace(config((root / "instances.json", root / "images"), root / "out"), images_per_shard=1)
+    assert run(settings, quiet()) == 0
+    before = hashes(root / "out")
+    (root / "out" / "000001.json").unlink()
+    for path in (root, *root.rglob("*")):
+        os.utime(path, (4e9, 4e9))
+    clock = iter(range(1_000_000_000, 0, -3600))
+    monkeypatch.setattr(time, "time", lambda: float(next(clock)))
+    assert run(settings, quiet()) == 0
+    assert hashes(root / "out") == before
+    assert all(entry["elapsed"] >= 0 for entry in read_log(Storage(settings.out)))
+    assert [found for _, found in verify(Storage(settings.out)) if found] == []

@@ -122,9 +122,12 @@ def measure(folder: Path, options: Options, instances: int) -> Curve:
         try:
             children = driver.children(recursive=True)
             actors = [child for child in children if "ray::_Actor" in child.name() + " ".join(child.cmdline())]
-            curve.driver.append(driver.memory_info().rss / MIB)
+            resident = driver.memory_info().rss / MIB
         except psutil.Error:
             continue
+        if not resident:  # it has just ended
+            continue
+        curve.driver.append(resident)
         curve.workers.append(max(map(_resident, actors), default=float("nan")))
         curve.done.append(min(instances, shards * options.images_per_shard * INSTANCES))
         time.sleep(0.5)

@@ -167,7 +167,7 @@ class _Schedule:
             ready, _ = ray.wait([*self._running, *self._starting], num_returns=1, timeout=patience)
             self._kill_stuck()
             if not ready:
-                self._say_silence()
+                self._say_silence(patience)
             elif ready[0] in self._starting:
                 self._welcome(ready[0])
             else:
@@ -236,16 +236,16 @@ class _Schedule:
         while self._broken and (self._idle or self._running):
             LOG.warning("a worker could not be made and is left out: %s", self._broken.pop())
 
-    def _say_silence(self) -> None:
+    def _say_silence(self, patience: float) -> None:
         if not self._running:
-            LOG.warning("waiting for room in the Ray cluster: no worker could start for %.0f s", PATIENCE)
+            LOG.warning("waiting for room in the Ray cluster: no worker could start for %.0f s", patience)
             return
-        oldest = min(self._running.values(), key=lambda job: job.news)
-        LOG.warning(
-            "%d workers are at work, none has told anything for a while; the longest silent is at %s, for %.0f s "
-            "(it is killed at %g: --engine.deadline)",
-            len(self._running), oldest.task, time.monotonic() - oldest.news, self._config.deadline,
-        )  # fmt: skip
+        if waited_for := [job for job in self._running.values() if not job.stuck]:
+            oldest = min(waited_for, key=lambda job: job.news)
+            LOG.warning(
+                "no news of %s for %.0f s (%d under way); its worker is killed at %g s (--engine.deadline)",
+                oldest.task, time.monotonic() - oldest.news, len(self._running), self._config.deadline,
+            )  # fmt: skip
 
 
 def _error_of(reference: Any) -> Exception | None:

@@ -68,6 +68,9 @@ class ShardTask:
     refused: tuple[int, ...] = ()
     """Numbers in the shard of images that no worker got past: their instances are rejected unseen (`deadline`)."""
 
+    def __str__(self) -> str:
+        return f"shard {self.shard:06d}"
+
 
 def past_stuck(task: ShardTask, last: Progress | None) -> ShardTask | None:
     """What to try where every worker got stuck with this task: first image by image, then without the image that comes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
@@ -139,11 +140,14 @@ def test_a_stuck_shard_is_tried_elsewhere_and_then_goes_on_without_the_image_tha
 
 
 @pytest.mark.slow
-def test_what_is_stuck_for_good_is_named(tmp_path: Path) -> None:
+def test_what_is_stuck_for_good_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     config = EngineConfig("ray", 1, retries=0, deadline=2)
     events = list(run(partial(sleeps, str(tmp_path)), [ShardTask(7)], config))
     (failed,) = [event for event in events if isinstance(event, TaskFailed)]
     assert failed == TaskFailed(ShardTask(7), "no news for 2 s")
+    silent, killed = [record.message for record in caplog.records if "shard" in record.message]
+    assert re.fullmatch(r"no news of shard 000007 for [12] s \(1 under way\); its worker is killed at 2 s .*", silent)
+    assert killed == "no news of shard 000007 for 2 s: its worker is killed"
 
 
 def test_past_stuck_ends() -> None:

@@ -1,0 +1,113 @@
+"""Quick, Draw!: drawings of strangers as strokes, one ndjson file a class, rendered when they are asked for.
+
+A line is `{"word", "recognized", "key_id", "drawing": [[[x...], [y...]], ...]}`, x and y from 0 to 255 in simplified
+files (raw ones have times as a third list). Files have up to 340,000 lines and none is read whole: a seed means a place
+in the file, and its drawing is the next one from there on that may be used.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_manifests.strokes import rasterise
+from sketchgen.bank import Drawing
+from sketchgen.seed import seed_of
+
+SOURCE = "quickdraw"
+VAL_SHARE = 0.1
+"""Of each class; which drawings, their `key_id` decides."""
+MAX_TRIES = 2000
+"""Lines that are looked at for one that may be used."""
+
+
+class QuickDrawBank:
+    """The recognised drawings in a folder of ndjson files."""
+
+    def __init__(self, folder: Path, split: str, width: float) -> None:
+        """split: train or val; width: of the lines, pixels of a 256 px square. Raises ValueError for a folder without
+        such files."""
+        self._files = {class_of(path): path for path in sorted(folder.glob("*.ndjson"))}
+        if not self._files:
+            raise ValueError(f"{folder} holds no .ndjson file: one for each class of Quick, Draw! is expected there")
+        self._split, self._width = split, width
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """As the files are named."""
+        return tuple(self._files)
+
+    def draw(self, category: str, seed: int) -> Drawing:
+        """See `SketchBank`. Raises ValueError also for a class without a drawing that may be used."""
+        if category not in self._files:
+            raise ValueError(f"{SOURCE} has no drawings of {category!r}")
+        for line in _lines_from(self._files[category], seed):
+            if found := self._usable(line):
+                key, strokes = found
+                image = rasterise(strokes, width=self._width)
+                return Drawing(f"{SOURCE}/{key}", category, SOURCE, SOURCE, "human", image)
+        raise ValueError(f"{self._files[category]} holds no recognised drawing for {self._split}")
+
+    def lookalikes(self, category: str) -> tuple[str, ...]:
+        """None is known."""
+        return ()
+
+    def _usable(self, line: bytes) -> tuple[str, list[NDArray[np.float32]]] | None:
+        """Key and strokes of a line that holds a recognised drawing of this split."""
+        try:
+            row = json.loads(line)
+            key = str(row["key_id"])
+            if row["recognized"] is not True or split_of(key) != self._split:
+                return None
+            return key, strokes_of(row["drawing"])
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return None
+
+
+def class_of(path: Path) -> str:
+    """`full_simplified_cat.ndjson` and `cat.ndjson` hold cats."""
+    return path.stem.removeprefix("full_").removeprefix("simplified_").removeprefix("raw_")
+
+
+def split_of(key: str) -> str:
+    """Which split a drawing belongs to, whatever file it lies in."""
+    return "val" if seed_of(SOURCE, key) % 1000 < 1000 * VAL_SHARE else "train"
+
+
+def strokes_of(drawing: Any) -> list[NDArray[np.float32]]:
+    """The strokes [n, 2] of a `drawing`. Raises ValueError or TypeError for anything else, an empty one included."""
+    strokes = [np.stack([np.asarray(axis, np.float32) for axis in stroke[:2]], axis=1) for stroke in drawing]
+    if not strokes or any(stroke.ndim != 2 or stroke.shape[1] != 2 or not len(stroke) for stroke in strokes):
+        raise ValueError("a drawing is a list of strokes, each of two equally long lists")
+    if not all(np.isfinite(stroke).all() for stroke in strokes):
+        raise ValueError("a drawing has coordinates that are not finite")
+    return strokes
+
+
+def _lines_from(path: Path, seed: int) -> Iterator[bytes]:
+    """Lines from the place in the file that the seed means: at most MAX_TRIES, each once, from its end on to its start.
+
+    A place in the middle of a line means the next one, so that long drawings before it make a drawing a little more
+    likely, and nothing of its own does.
+    """
+    size = os.path.getsize(path)
+    if not size:
+        return
+    start = seed % size
+    with path.open("rb") as file:
+        file.seek(max(0, start - 1))
+        if start:
+            file.readline()  # the rest of the line before
+        begin = file.tell()
+        for number in range(MAX_TRIES):
+            if file.tell() >= size:
+                file.seek(0)
+            if number and file.tell() == begin % size:
+                return
+            yield file.readline()

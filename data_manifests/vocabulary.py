@@ -85,6 +85,7 @@ class Vocabulary:
                 if self._same.setdefault(spelled(other), ours) != ours:
                     raise ValueError(f"vocabulary: {other!r} means both {self._same[spelled(other)]!r} and {ours!r}")
         self._group_of = {name: group for group, names in groups.items() for name in names}
+        self._ours = {*same, *self._group_of, *(name for names in sources.values() for name in names.values())}
         self._groups = {group: tuple(names) for group, names in groups.items()}
 
     def read(self, name: str, source: str = "") -> Meaning:
@@ -128,6 +129,8 @@ class Vocabulary:
     def _read_plain(self, plain: str) -> tuple[str, Rule]:
         if plain in self._same:
             return self._same[plain], "spelling" if self._same[plain] == plain else "alias"
+        if plain in self._ours:  # "mouse (animal)" is a name of ours
+            return plain, "spelling"
         bare = re.sub(r"\s*\([^)]*\)", "", plain).strip()
         if bare and bare != plain:
             found, rule = self._read_plain(bare)

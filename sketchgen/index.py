@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from sketchgen.instance import Box, Instance
 from sketchgen.source import TWICE, SourceImage, SourceInstance
 
-VERSION = 1
+VERSION = 2
 """Of the cleaning and the columns: an index of another version is made anew."""
 IMAGES_A_GROUP = 16_384
 """Images of a row group: what a reader of the index holds in memory."""
@@ -82,6 +82,8 @@ class Index:
     """sha256 of what it was made from."""
     images: int
     reasons: dict[str, int]
+    categories: tuple[str, ...]
+    """Names of all classes that the source looked for, with a row or without, sorted."""
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """Its images in order, columns as SCHEMA, at most IMAGES_A_GROUP at a time."""
@@ -95,9 +97,11 @@ def open_index(path: Path) -> Index | None:
     try:
         found = pq.read_metadata(path).metadata or {}
         meta = json.loads(found[b"index"])
+        if meta.pop("version") != VERSION:
+            return None
+        return Index(path, **meta | {"categories": tuple(meta["categories"])})
     except (OSError, KeyError, ValueError):  # pyarrow's own errors are ValueErrors
         return None
-    return Index(path, meta["fingerprint"], meta["images"], meta["reasons"]) if meta["version"] == VERSION else None
 
 
 class IndexBuilder:
@@ -194,13 +198,19 @@ class IndexBuilder:
                 for entry in pc.value_counts(pc.list_flatten(group["instances"]).combine_chunks().field("reason")):
                     reason = entry["values"].as_py()
                     reasons[reason] = reasons.get(reason, 0) + entry["counts"].as_py()
-            images = self._counts["images"]
-            meta = {"version": VERSION, "fingerprint": fingerprint, "images": images, "reasons": reasons}
-            writer.add_key_value_metadata({"index": json.dumps(meta)})
+            index = Index(path, fingerprint, self._counts["images"], reasons, self._names())
+            meta = {name: value for name, value in vars(index).items() if name != "path"}
+            writer.add_key_value_metadata({"index": json.dumps({"version": VERSION} | meta)})
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
         partial.replace(path)
-        return Index(path, fingerprint, images, reasons)
+        return index
+
+    def _names(self) -> tuple[str, ...]:
+        names = self._db.execute(
+            "SELECT DISTINCT name FROM (SELECT last(name ORDER BY rowid) AS name FROM categories GROUP BY id)"
+        ).fetchall()
+        return tuple(sorted(name for (name,) in names if name))
 
     def _group(self, start: int) -> pa.Table:
         """Images start to start + IMAGES_A_GROUP with their instances, cleaned."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from data_manifests.schema import SCHEMA_VERSION, Image, Object, Query, Sample, Sketch
+from data_manifests.vocabulary import vocabulary
 from sketchgen.bank import Drawing, SketchBank
+from sketchgen.instance import Instance
 from sketchgen.ledger import QueryRow
 from sketchgen.photo import Photo, PhotoConfig, PhotoError, decode
 from sketchgen.plan import read_shard_plan
@@ -46,6 +49,7 @@ class InstructionWorker:
         self._classes = frozenset(bank.categories)
         self._files = ImageFiles(source)
         self._label = source.called
+        self._source = source.name
         self._tasks = tasks
         self._photo = photo
         self._seed = seed
@@ -67,11 +71,11 @@ class InstructionWorker:
         self, writer: ShardWriter, shard: int, image: SourceImage, surplus: Counter[str], clock: Clock
     ) -> list[QueryRow]:
         """Write the sample of one image, and return its rows of the ledger."""
-        named = {row.instance.category for row in image.instances if row.status == "planned"}
+        shown = {named(row.instance, self._source).category for row in image.instances if row.status == "planned"}
         blank = QueryRow(shard, image.image_id)
-        rows = [_refused(blank, "class-not-drawn", f"the bank has no {name!r}", name) for name in named - self._classes]
+        rows = [_refused(blank, "class-not-drawn", f"the bank has no {name!r}", name) for name in shown - self._classes]
         rows.sort(key=lambda row: row.category)
-        if not named & self._classes:
+        if not shown & self._classes:
             return rows or [_refused(blank, "no-object", "no object of the image is planned")]
         try:
             with clock("read"):
@@ -79,7 +83,7 @@ class InstructionWorker:
         except PhotoError as error:
             return [*rows, _refused(blank, error.reason, str(error))]
         with clock("facts"):
-            facts = _facts(image, photo, self._label)
+            facts = _facts(image, photo, self._label, self._source)
         seed = seed_of(self._seed, self._label, image.image_id)
         chosen = choose_categories(facts.objects, self._bank, seed, self._tasks, surplus)
         with clock("sketch"):
@@ -99,14 +103,14 @@ class InstructionWorker:
         return rows + [_written(blank, query, key, sketches) for query in queries]
 
 
-def _facts(image: SourceImage, photo: Photo, label: str) -> Facts:
-    """What is annotated, in pixels of the stored photo, with the masks that the source ships."""
+def _facts(image: SourceImage, photo: Photo, label: str, source: str) -> Facts:
+    """What is annotated, in pixels of the stored photo, with the masks that the source ships; classes by our names."""
     height, width = photo.rgb.shape[:2]
     objects = []
     for row in image.instances:
         if row.reason == TWICE:
             continue
-        instance = rescale(row.instance, photo.scale)
+        instance = rescale(named(row.instance, source), photo.scale)
         mask = read_mask(instance, height, width)
         status = "written" if row.status == "planned" else row.status
         record = object_record(instance, mask if mask.area else None, status, width, height)
@@ -114,6 +118,11 @@ def _facts(image: SourceImage, photo: Photo, label: str) -> Facts:
             objects.append(Object.model_validate(record))
     shown = Image(source=label, id=image.image_id, width=width, height=height, license=image.license)
     return Facts(shown, tuple(objects))
+
+
+def named(instance: Instance, source: str) -> Instance:
+    """The instance with our name of its class."""
+    return replace(instance, category=vocabulary().read(instance.category, source).name)
 
 
 def _sketch(row: int, object_id: str, drawing: Drawing) -> Sketch:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import islice
@@ -17,7 +18,9 @@ from rich.table import Table
 
 from data_manifests.card import card
 from data_manifests.schema import SCHEMA_VERSION
-from sketchgen.banks import BankConfig, build_bank, check_bank
+from data_manifests.vocabulary import Matching, vocabulary
+from sketchgen.banks import BankConfig, bank_settings, build_bank, check_bank
+from sketchgen.banks.matched import REPORT, MatchedBank, from_json, listed_rules, to_json
 from sketchgen.config import absolute, absolute_source, check_least, source_settings
 from sketchgen.engine import EngineConfig, TaskFailed
 from sketchgen.instruction_worker import InstructionWorker
@@ -27,8 +30,9 @@ from sketchgen.photo import PhotoConfig
 from sketchgen.plan import Plan, read_plan, read_shard_plan, write_plan
 from sketchgen.progress import ProgressDisplay
 from sketchgen.run import CARD
+from sketchgen.shapeworld import CLASSES
 from sketchgen.source import ImageFiles, SourceConfig
-from sketchgen.sources import read_batches
+from sketchgen.sources import index_of, read_batches
 from sketchgen.storage import Storage
 from sketchgen.tasks.config import TasksConfig, check_tasks
 
@@ -86,6 +90,9 @@ def run_instructions(config: InstructionsConfig, console: Console) -> int:
         done = completions(storage, mark)
         todo = [shard for shard in range(plan.shards) if shard not in done]
         _print_plan(plan, len(done), config, console)
+        matching = match_classes(config)
+        storage.write(REPORT, to_json(matching))
+        _print_matching(matching, config, console)
         failed: list[TaskFailed] = []
         if todo:
             ImageFiles(config.source).check([image.file for image in islice(read_shard_plan(storage, todo[0]), 20)])
@@ -115,12 +122,31 @@ def is_complete(config: InstructionsConfig) -> bool:
     return len(completions(storage, fingerprint(settings))) == read_plan(storage).shards
 
 
+def match_classes(config: InstructionsConfig) -> Matching:
+    """Which classes of the source the bank can draw. Raises ValueError where there is none."""
+    bank = build_bank(config.bank)
+    if config.source.generated:
+        names: Iterable[str] = CLASSES
+    else:
+        names = sorted(
+            {vocabulary().read(name, config.source.name).name for name in index_of(config.source).categories}
+        )
+    matching = vocabulary().match(names, bank.categories, "", config.bank.name)
+    if not matching.matches:
+        raise ValueError(
+            f"no class of {config.source.called} ({', '.join(matching.images[:5])}, ...) is drawn by "
+            f"{config.bank.name} ({', '.join(matching.drawings[:5])}, ...)"
+        )
+    return matching
+
+
 def make_worker(config: InstructionsConfig, mark: str) -> InstructionWorker:
     """Called once in each worker process."""
     cv2.setNumThreads(config.threads)
+    storage = Storage(config.out)
     return InstructionWorker(
-        Storage(config.out),
-        build_bank(config.bank),
+        storage,
+        MatchedBank(build_bank(config.bank), from_json(storage.read(REPORT))),
         config.source,
         config.tasks,
         config.photo,
@@ -134,7 +160,7 @@ def settings_of(config: InstructionsConfig) -> dict[str, Any]:
     return {
         "schema": SCHEMA_VERSION,
         "source": source_settings(config.source),
-        "bank": _listed_tuples(asdict(config.bank)),
+        "bank": bank_settings(config.bank),
         "tasks": _listed_tuples(asdict(config.tasks)),
         "photo": asdict(config.photo),
         "seed": config.seed,
@@ -164,7 +190,8 @@ def checked(config: InstructionsConfig) -> InstructionsConfig:
             f"source.world.split is {config.source.world.split!r} and bank.split {config.bank.split!r}: scenes and "
             "sketches of one run must be of one split, or an evaluation would see what was trained on"
         )
-    return replace(config, out=absolute(config.out), source=absolute_source(config.source))
+    bank = replace(config.bank, root=absolute(config.bank.root))
+    return replace(config, out=absolute(config.out), source=absolute_source(config.source), bank=bank)
 
 
 def count_queries(storage: Storage, mark: str) -> InstructionCounts:
@@ -204,6 +231,19 @@ def _print_plan(plan: Plan, done: int, config: InstructionsConfig, console: Cons
         f"[bold]{escape(name)}[/]: {plan.images:,} images, {plan.instances:,} instances, {plan.shards:,} shards, "
         f"{done:,} done. Sketches of {config.bank.name} ({config.bank.split}), tasks {', '.join(config.tasks.names)}, "
         f"engine {config.engine.name}, to {escape(config.out)}",
+        soft_wrap=True,
+    )
+
+
+def _print_matching(matching: Matching, config: InstructionsConfig, console: Console) -> None:
+    """Which classes can be asked about, where that is not all of them."""
+    if not matching.images and not matching.drawings:
+        return
+    undrawn = ", ".join(matching.images[:8]) + (", ..." if len(matching.images) > 8 else "")
+    console.print(
+        f"{len(matching.drawn_by):,} classes are drawn ({', '.join(listed_rules(matching))}); {len(matching.images):,} "
+        f"of {config.source.called} are not ({escape(undrawn)}); {len(matching.drawings):,} of the bank are no classes "
+        f"of it: {escape(config.out)}/{REPORT}",
         soft_wrap=True,
     )
 

@@ -2,34 +2,67 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+import hashlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
 
 from sketchgen.bank import SketchBank
+from sketchgen.banks.pictures import PictureBank
+from sketchgen.banks.quickdraw import QuickDrawBank
+from sketchgen.banks.sketchy import sketchy_files
+from sketchgen.banks.tu_berlin import tu_berlin_files
 from sketchgen.shapeworld import HELD_OUT_STYLE, TRAINING_STYLES, HandBank
+from sketchgen.store import is_local, open_url
 
+BankName = Literal["shapeworld-hand", "quickdraw", "sketchy", "tu_berlin"]
 Split = Literal["train", "val"]
+EVALUATION_ONLY: frozenset[BankName] = frozenset({"tu_berlin"})
+"""Banks that measure an unseen style: no training set may hold their drawings."""
 
 
 @dataclass(frozen=True)
 class BankConfig:
     """Which bank, and which of its sketches."""
 
-    name: Literal["shapeworld-hand"] = "shapeworld-hand"
-    """shapeworld-hand (drawn by shapeworld, as by hand)."""
+    name: BankName = "shapeworld-hand"
+    """shapeworld-hand (drawn by shapeworld, as by hand), quickdraw, sketchy, tu_berlin (evaluation only)."""
+    root: str = ""
+    """Folder of the bank, local, laid out as its manifest in data_manifests/banks says."""
     split: Split = "train"
     """Sketches of one split never occur in the other."""
     styles: tuple[str, ...] = TRAINING_STYLES
-    """Drawing styles; the one that is kept for evaluation is refused in training."""
+    """Drawing styles of shapeworld-hand; the one that is kept for evaluation is refused in training."""
+    width: float = 3.0
+    """Width of the lines of quickdraw, pixels of a 256 px square."""
+    unseen: Literal["", "25", "21"] = ""
+    """Classes of sketchy that zero-shot protocols keep out of training: 25 (Shen et al.) or 21 (Yelamarthi et al.)."""
 
 
 def build_bank(config: BankConfig) -> SketchBank:
-    """The bank that `config` names."""
-    return HandBank(config.split, config.styles)
+    """The bank that `config` names. Raises ValueError for a folder that is not as its manifest says."""
+    match config.name:
+        case "shapeworld-hand":
+            return HandBank(config.split, config.styles)
+        case "quickdraw":
+            return QuickDrawBank(Path(config.root), config.split, config.width)
+        case "sketchy":
+            return PictureBank(config.name, sketchy_files(Path(config.root), config.split, config.unseen))
+        case "tu_berlin":
+            return PictureBank(config.name, tu_berlin_files(Path(config.root)))
 
 
 def check_bank(config: BankConfig) -> None:
-    """Raises ValueError for styles that the bank does not have, and for the held-out style in training."""
+    """Raises ValueError for styles that the bank does not have, for drawings of evaluation in training, and for a bank
+    whose folder is not named."""
+    if config.name in EVALUATION_ONLY and config.split == "train":
+        raise ValueError(
+            f"bank.name is {config.name!r}, which is kept for evaluation: no training set may hold its drawings. "
+            "Choose another bank, or draw for evaluation (--bank.split val)"
+        )
+    if config.name != "shapeworld-hand":
+        _check_folder(config)
+        return
     known = (*TRAINING_STYLES, HELD_OUT_STYLE)
     if not config.styles:
         raise ValueError(f"bank.styles is empty: name at least one of {', '.join(known)}")
@@ -40,3 +73,35 @@ def check_bank(config: BankConfig) -> None:
             f"bank.styles holds {HELD_OUT_STYLE!r}, the style that is kept for evaluation: leave it out, or draw for "
             "evaluation (--bank.split val)"
         )
+
+
+def _check_folder(config: BankConfig) -> None:
+    if not config.root:
+        raise ValueError(
+            f"bank.root is empty: name the folder of {config.name} (--bank.root DIR; data_manifests/banks/"
+            f"{config.name}.yaml says what lies there and how to get it)"
+        )
+    fs, path = open_url(config.root, "bank.root")
+    if not is_local(fs):
+        raise ValueError(f"bank.root is {config.root}: drawings are read one by one, they must lie on a local disk")
+    if not Path(path).is_dir():
+        raise ValueError(f"bank.root: there is no folder {config.root}")
+    if config.width <= 0:
+        raise ValueError(f"bank.width is {config.width}, must be more than 0")
+
+
+def bank_settings(config: BankConfig) -> dict[str, Any]:
+    """What identifies a bank in the settings of a run: not where it lies, but what it holds."""
+    settings = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config).items()}
+    del settings["root"]
+    if config.root:
+        settings["files"] = _files_fingerprint(Path(config.root))
+    return settings
+
+
+def _files_fingerprint(folder: Path) -> str:
+    """Of the names and sizes of all files: to read them all would take longer than most runs."""
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\n".encode())
+    return digest.hexdigest()[:16]

@@ -55,6 +55,12 @@ def test_names_of_coco_are_ours() -> None:
     assert {name: vocabulary().read(name, "coco").rule for name in COCO_NAMES} == dict.fromkeys(COCO_NAMES, "exact")
 
 
+def test_names_of_shapeworld_are_ours() -> None:
+    from sketchgen.shapeworld import CLASSES
+
+    assert [vocabulary().read(name, "shapeworld").name for name in CLASSES] == list(CLASSES)
+
+
 def test_classes_are_matched_and_the_report_says_how_and_what_is_left() -> None:
     found = vocabulary().match(
         ["dog", "couch", "cabinet/shelf", "mouse", "cell phone", "rake"],

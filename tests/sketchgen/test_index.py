@@ -93,4 +93,5 @@ def test_every_row_has_the_reason_that_a_plain_loop_gives(
     given_boxes = [box for image in range(len(SIZES)) for owner, _, box, _ in rows if owner == image]
     assert np.array_equal(np.array(boxes), np.array(given_boxes), equal_nan=True)
     assert made.reasons == Counter(why for reference in wanted for *_, why in reference)
+    assert made.categories == ("cat", "dog")
     assert open_index(made.path) == made

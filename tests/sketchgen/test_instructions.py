@@ -328,6 +328,9 @@ def photos(coco_folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
     def make(*args: Any, spoil: tuple[str, ...] = (), **kwargs: Any):
         annotations, images = coco_folder(*args, **kwargs)
+        data = json.loads(annotations.read_text())
+        data["categories"] += [{"id": 1, "name": "cup"}, {"id": 2, "name": "dog"}]  # looked for, and in no photo
+        annotations.write_text(json.dumps(data))
         for name in spoil:
             (images / name).write_bytes(b"")
         config = InstructionsConfig(

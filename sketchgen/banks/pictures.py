@@ -1,0 +1,58 @@
+"""Banks of drawings that lie as pictures in folders, one folder a class: Sketchy, TU-Berlin, or a user's own."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from data_manifests.schema import STRIP_SIDE
+from sketchgen.bank import Drawing
+from sketchgen.photo import FORMATS
+
+MAX_PIXELS = 16_000_000
+"""A picture that claims more is no drawing of a bank."""
+
+
+class PictureBank:
+    """Drawings in picture files."""
+
+    def __init__(self, source: str, files: Mapping[str, Sequence[Path]]) -> None:
+        """source: what the shards call it; files: of each class, in a fixed order, one at least."""
+        self._source = source
+        self._files = dict(files)
+
+    @property
+    def categories(self) -> tuple[str, ...]:
+        """As the folders are named."""
+        return tuple(self._files)
+
+    def draw(self, category: str, seed: int) -> Drawing:
+        """See `SketchBank`. Raises ValueError also for a file that is no picture."""
+        if category not in self._files:
+            raise ValueError(f"{self._source} has no drawings of {category!r}")
+        files = self._files[category]
+        path = files[seed % len(files)]
+        return Drawing(f"{self._source}/{path.stem}", category, self._source, self._source, "human", read_drawing(path))
+
+    def lookalikes(self, category: str) -> tuple[str, ...]:
+        """None is known."""
+        return ()
+
+
+def read_drawing(path: Path) -> NDArray[np.uint8]:
+    """A drawing as [256, 256] uint8, dark on white: grey, alpha on white, aspect kept. ValueError for no picture."""
+    try:
+        with Image.open(io.BytesIO(path.read_bytes()), formats=FORMATS) as picture:
+            if picture.width * picture.height > MAX_PIXELS:
+                raise ValueError(f"{picture.width}x{picture.height} pixels")
+            flat = picture.convert("RGBA")
+    except Exception as error:  # Pillow raises almost anything on damaged files
+        raise ValueError(f"{path} is no drawing that can be read: {type(error).__name__}: {error}") from None
+    white = Image.new("RGBA", flat.size, "white")
+    grey = Image.alpha_composite(white, flat).convert("L")
+    return np.asarray(ImageOps.pad(grey, (STRIP_SIDE, STRIP_SIDE), Image.Resampling.LANCZOS, 255), np.uint8)

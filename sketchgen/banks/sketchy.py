@@ -1,0 +1,74 @@
+"""The Sketchy Database: five drawings and more of each of 12,500 photos, in 125 classes.
+
+`256x256/sketch/tx_*/CLASS/PHOTO-N.png` is the N-th drawing of `256x256/photo/tx_*/CLASS/PHOTO.jpg`;
+`info/invalid-*.txt` names drawings that were found wanting, `info/testset.txt` the photos of the test set.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from sketchgen.seed import seed_of
+
+SOURCE = "sketchy"
+TRANSFORM = "tx_000100000000"
+"""Centred, the object spanning 78 % of the square."""
+VAL_SHARE = 0.1
+"""Of the photos, where no list of the test set is there; their names decide."""
+UNSEEN: dict[str, tuple[str, ...]] = {
+    "": (),
+    "25": (
+        *("cup", "swan", "harp", "squirrel", "snail", "ray", "pineapple", "volcano", "rifle", "scissors", "parrot"),
+        *("windmill", "teddy_bear", "tree", "wine_bottle", "deer", "chicken", "airplane", "wheelchair", "tank"),
+        *("umbrella", "butterfly", "camel", "horse", "bell"),
+    ),
+    "21": (
+        *("bat", "cabin", "cow", "dolphin", "door", "giraffe", "helicopter", "mouse", "pear", "raccoon", "rhinoceros"),
+        *("saw", "scissors", "seagull", "skyscraper", "songbird", "sword", "tree", "wheelchair", "windmill", "window"),
+    ),
+}
+"""Classes that zero-shot protocols keep out of training: of Shen et al. (2018), and of Yelamarthi et al. (2018)."""
+
+
+def sketchy_files(folder: Path, split: str, unseen: str) -> dict[str, list[Path]]:
+    """The valid drawings of a split, by class, in the order of their names.
+
+    split: train or val, by photo, so that no photo has drawings in both; unseen: a key of UNSEEN, whose classes are
+    left out of train. Raises ValueError for a folder that is not laid out as above.
+    """
+    root = folder / "256x256" / "sketch" / TRANSFORM
+    if not root.is_dir():
+        raise ValueError(f"{folder} does not look like Sketchy: there is no folder 256x256/sketch/{TRANSFORM}")
+    invalid = {name for path in (folder / "info").glob("invalid*.txt") for name in _names(path)}
+    listed = folder / "info" / "testset.txt"
+    test = set(_names(listed)) if listed.is_file() else None
+    left_out = UNSEEN[unseen] if split == "train" else ()
+    found: dict[str, list[Path]] = {}
+    for place in sorted(path for path in root.iterdir() if path.is_dir() and path.name not in left_out):
+        files = [
+            path
+            for path in sorted(place.glob("*.png"))
+            if path.stem not in invalid and split_of(photo_of(path), test) == split
+        ]
+        if files:
+            found[place.name] = files
+    return found
+
+
+def photo_of(drawing: Path) -> str:
+    """`n02691156_58` for its drawing `n02691156_58-1.png`."""
+    matched = re.fullmatch(r"(.*)-\d+", drawing.stem)
+    return matched[1] if matched else drawing.stem
+
+
+def split_of(photo: str, test: set[str] | None) -> str:
+    """Which split a photo and all its drawings belong to. test: names of the test set; None = chance decides."""
+    if test is not None:
+        return "val" if photo in test else "train"
+    return "val" if seed_of(SOURCE, photo) % 1000 < 1000 * VAL_SHARE else "train"
+
+
+def _names(path: Path) -> list[str]:
+    """Names without folder and ending, one a line."""
+    return [Path(line.strip()).stem for line in path.read_text().splitlines() if line.strip()]

@@ -223,6 +223,22 @@ class Source(_Record):
     """How to get the data, for a person."""
 
 
+class Bank(_Record):
+    """Manifest of a set of drawings: what it is, where its files lie, how to get it."""
+
+    name: str
+    title: str
+    description: str
+    layout: str
+    """Of the folder that a user names."""
+    license: str
+    homepage: str
+    obtain: str
+    """How to get the drawings, for a person."""
+    evaluation_only: bool = False
+    """Whether they measure an unseen style: no training set may hold them."""
+
+
 class Part(_Record):
     """One source of a mixture, and its share."""
 
@@ -245,13 +261,18 @@ class Mixture(_Record):
 
 
 def load_manifest(path: Path, kind: type[Manifest]) -> Manifest:
-    """Read a YAML manifest as `kind` (Source or Mixture); ValueError names the file and the field."""
+    """Read a YAML manifest as `kind` (Source, Bank or Mixture); ValueError names the file and the field."""
     try:
         return kind.model_validate(yaml.safe_load(path.read_text()))
     except ValidationError as error:
         raise ValueError(f"{path}: {_first(error, kind.__name__.lower())}") from None
     except yaml.YAMLError as error:
         raise ValueError(f"{path} is not YAML: {error}") from None
+
+
+def bank_manifest(name: str) -> Bank:
+    """The manifest of a bank that comes with the package."""
+    return load_manifest(Path(__file__).parent / "banks" / f"{name}.yaml", Bank)
 
 
 def source_manifest(name: str) -> tuple[Source, Path]:

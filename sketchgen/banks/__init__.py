@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from data_manifests.schema import Bank, bank_manifest
 from sketchgen.bank import SketchBank
 from sketchgen.banks.pictures import PictureBank
 from sketchgen.banks.quickdraw import QuickDrawBank
@@ -17,8 +18,6 @@ from sketchgen.store import is_local, open_url
 
 BankName = Literal["shapeworld-hand", "quickdraw", "sketchy", "tu_berlin"]
 Split = Literal["train", "val"]
-EVALUATION_ONLY: frozenset[BankName] = frozenset({"tu_berlin"})
-"""Banks that measure an unseen style: no training set may hold their drawings."""
 
 
 @dataclass(frozen=True)
@@ -55,14 +54,19 @@ def build_bank(config: BankConfig) -> SketchBank:
 def check_bank(config: BankConfig) -> None:
     """Raises ValueError for styles that the bank does not have, for drawings of evaluation in training, and for a bank
     whose folder is not named."""
-    if config.name in EVALUATION_ONLY and config.split == "train":
+    if config.name == "shapeworld-hand":
+        _check_styles(config)
+        return
+    manifest = bank_manifest(config.name)
+    if manifest.evaluation_only and config.split == "train":
         raise ValueError(
             f"bank.name is {config.name!r}, which is kept for evaluation: no training set may hold its drawings. "
             "Choose another bank, or draw for evaluation (--bank.split val)"
         )
-    if config.name != "shapeworld-hand":
-        _check_folder(config)
-        return
+    _check_folder(config, manifest)
+
+
+def _check_styles(config: BankConfig) -> None:
     known = (*TRAINING_STYLES, HELD_OUT_STYLE)
     if not config.styles:
         raise ValueError(f"bank.styles is empty: name at least one of {', '.join(known)}")
@@ -75,11 +79,11 @@ def check_bank(config: BankConfig) -> None:
         )
 
 
-def _check_folder(config: BankConfig) -> None:
+def _check_folder(config: BankConfig, manifest: Bank) -> None:
     if not config.root:
         raise ValueError(
-            f"bank.root is empty: name the folder of {config.name} (--bank.root DIR; data_manifests/banks/"
-            f"{config.name}.yaml says what lies there and how to get it)"
+            f"bank.root is empty: name the folder of {config.name} (--bank.root DIR). {manifest.obtain.strip()} What is "
+            f"expected: {manifest.layout.strip()}"
         )
     fs, path = open_url(config.root, "bank.root")
     if not is_local(fs):

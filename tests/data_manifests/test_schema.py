@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_manifests.schema import Mixture, Source, load_manifest, source_manifest, validate
+from data_manifests.schema import Mixture, Source, bank_manifest, load_manifest, source_manifest, validate
+from sketchgen.banks import BankName
 
 SOURCES = Path(__file__).parents[2] / "data_manifests" / "sources"
 
@@ -129,6 +130,14 @@ def test_yaml_cannot_run_code(tmp_path: Path) -> None:
     path.write_text("!!python/object/apply:os.system ['true']")
     with pytest.raises(ValueError, match="not YAML"):
         load_manifest(path, Source)
+
+
+def test_every_bank_has_a_manifest() -> None:
+    names = {path.stem for path in (SOURCES.parent / "banks").glob("*.yaml")}
+    assert names == {name for name in get_args(BankName) if name != "shapeworld-hand"}
+    manifests = {name: bank_manifest(name) for name in names}
+    assert {name: manifest.name for name, manifest in manifests.items()} == {name: name for name in names}
+    assert [name for name, manifest in manifests.items() if manifest.evaluation_only] == ["tu_berlin"]
 
 
 @pytest.mark.parametrize("path", sorted(SOURCES.glob("*.yaml")), ids=lambda path: path.stem)

@@ -82,8 +82,8 @@ def _check_styles(config: BankConfig) -> None:
 def _check_folder(config: BankConfig, manifest: Bank) -> None:
     if not config.root:
         raise ValueError(
-            f"bank.root is empty: name the folder of {config.name} (--bank.root DIR). {manifest.obtain.strip()} What is "
-            f"expected: {manifest.layout.strip()}"
+            f"bank.root is empty: name the folder of {config.name} (--bank.root DIR). {manifest.obtain.strip()} "
+            f"Expected there: {manifest.layout.strip()}"
         )
     fs, path = open_url(config.root, "bank.root")
     if not is_local(fs):

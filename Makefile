@@ -45,7 +45,7 @@ demo: $(READY)  ## run all that exists on the embedded data, and name the report
 sketches: $(READY)  ## photos with boxes -> sketch shards (RECIPE=sample | coco | objects365 | openimages | shapeworld)
 	@$(PY) -m pipelines.sketches $(or $(RECIPE),sample) $(ARGS)
 
-instructions: $(READY)  ## pair images with sketches and ask about both (RECIPE=tiny | learn, their _val, learn_brush)
+instructions: $(READY)  ## pair images with sketches and ask about both (RECIPE=tiny | learn | coco, their _val, learn_brush)
 	@$(PY) -m pipelines.instructions $(or $(RECIPE),tiny) $(ARGS)
 
 pretrain: $(READY)  ## stage I on shards, made if missing (RECIPE=tiny | learn | o3slm_7b | o3slm_13b | o3slm_7b_24gb)

@@ -15,6 +15,7 @@ from sketchgen.engine import EngineConfig
 from sketchgen.instructions import InstructionsConfig, is_complete, run_instructions
 from sketchgen.shapeworld import HELD_OUT_STYLE, WorldConfig
 from sketchgen.source import SourceConfig
+from sketchgen.tasks.config import TasksConfig
 
 
 def tiny() -> InstructionsConfig:
@@ -56,6 +57,28 @@ def learn_brush() -> InstructionsConfig:
     return replace(base, bank=replace(base.bank, styles=(HELD_OUT_STYLE,)), out="out/instructions/learn_brush")
 
 
+def coco() -> InstructionsConfig:
+    """Photos of COCO with drawings of a bank: --source.root DIR --bank.root DIR (--bank.name quickdraw, sketchy)."""
+    return InstructionsConfig(
+        source=SourceConfig(name="coco"),
+        bank=BankConfig("quickdraw"),
+        tasks=TasksConfig(max_boxes=3),
+        out="out/instructions/coco",
+    )
+
+
+def coco_val() -> InstructionsConfig:
+    """The same of COCO's val2017, with drawings that `coco` never holds; or of a bank that is kept for evaluation
+    (--bank.name tu_berlin)."""
+    base = coco()
+    return replace(
+        base,
+        source=replace(base.source, split="val"),
+        bank=replace(base.bank, split="val"),
+        out="out/instructions/coco_val",
+    )
+
+
 def _unseen(base: InstructionsConfig, num_scenes: int, out: str) -> InstructionsConfig:
     """The same kind of scenes and sketches from the other split; few enough to need no Ray."""
     return replace(
@@ -68,7 +91,7 @@ def _unseen(base: InstructionsConfig, num_scenes: int, out: str) -> Instructions
     )
 
 
-RECIPES = {recipe.__name__: recipe for recipe in (tiny, tiny_val, learn, learn_val, learn_brush)}
+RECIPES = {recipe.__name__: recipe for recipe in (tiny, tiny_val, learn, learn_val, learn_brush, coco, coco_val)}
 
 
 def ensure(recipe: str, console: Console, out: str = "") -> str:

@@ -11,12 +11,13 @@ from data_manifests.schema import Bank, bank_manifest
 from sketchgen.bank import SketchBank
 from sketchgen.banks.pictures import PictureBank
 from sketchgen.banks.quickdraw import QuickDrawBank
+from sketchgen.banks.sketchvcl import SketchVclBank
 from sketchgen.banks.sketchy import sketchy_files
 from sketchgen.banks.tu_berlin import tu_berlin_files
 from sketchgen.shapeworld import HELD_OUT_STYLE, TRAINING_STYLES, HandBank
 from sketchgen.store import is_local, open_url
 
-BankName = Literal["shapeworld-hand", "quickdraw", "sketchy", "tu_berlin"]
+BankName = Literal["shapeworld-hand", "quickdraw", "sketchy", "sketchvcl", "tu_berlin"]
 Split = Literal["train", "val"]
 
 
@@ -25,7 +26,8 @@ class BankConfig:
     """Which bank, and which of its sketches."""
 
     name: BankName = "shapeworld-hand"
-    """shapeworld-hand (drawn by shapeworld, as by hand), quickdraw, sketchy, tu_berlin (evaluation only)."""
+    """shapeworld-hand (drawn by shapeworld, as by hand), quickdraw, sketchy, sketchvcl (the output of any
+    `make sketches`), tu_berlin (evaluation only)."""
     root: str = ""
     """Folder of the bank, local, laid out as its manifest in data_manifests/banks says."""
     split: Split = "train"
@@ -47,6 +49,8 @@ def build_bank(config: BankConfig) -> SketchBank:
             return QuickDrawBank(Path(config.root), config.split, config.width)
         case "sketchy":
             return PictureBank(config.name, sketchy_files(Path(config.root), config.split, config.unseen))
+        case "sketchvcl":
+            return SketchVclBank(Path(config.root), config.split)
         case "tu_berlin":
             return PictureBank(config.name, tu_berlin_files(Path(config.root)))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -84,12 +84,17 @@ class Vocabulary:
             for other in (ours, *others):
                 if self._same.setdefault(spelled(other), ours) != ours:
                     raise ValueError(f"vocabulary: {other!r} means both {self._same[spelled(other)]!r} and {ours!r}")
+        # millions of rows bear some hundreds of names
+        self._remembered = lru_cache(10_000)(self._read)
         self._group_of = {name: group for group, names in groups.items() for name in names}
         self._ours = {*same, *self._group_of, *(name for names in sources.values() for name in names.values())}
         self._groups = {group: tuple(names) for group, names in groups.items()}
 
     def read(self, name: str, source: str = "") -> Meaning:
         """What `source` means by `name`; a name that nothing is known of means itself."""
+        return self._remembered(name, source)
+
+    def _read(self, name: str, source: str) -> Meaning:
         plain = spelled(name)
         if (meant := self._sources.get(source, {}).get(plain)) is not None:
             return Meaning((meant,), "exact" if meant == name else "source")

@@ -8,6 +8,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sketchgen.seed import seed_of
+
+VAL_SHARE = 0.1
+"""Of what chance divides into train and val."""
+
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
@@ -19,6 +24,11 @@ class Drawing:
     style: str
     generator: str
     image: NDArray[np.uint8]
+
+
+def split_of(source: str, key: str) -> str:
+    """`train` or `val`, by chance that this key of this bank alone decides: all that shares it stays together."""
+    return "val" if seed_of(source, key) % 1000 < 1000 * VAL_SHARE else "train"
 
 
 class SketchBank(Protocol):

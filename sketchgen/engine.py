@@ -185,9 +185,8 @@ class _Schedule:
             self._idle.append(job.actor)
         except ray.exceptions.RayError as failure:
             del self._running[generator]
-            self._starting[job.actor.ready.remote()] = (
-                job.actor
-            )  # a dead actor is restarted by Ray: ask when it is there
+            # a dead actor is restarted by Ray: ask when it is there
+            self._starting[job.actor.ready.remote()] = job.actor
             yield from self._again(job, failure)
         else:
             job.last, job.news = event, time.monotonic()

@@ -9,7 +9,6 @@ from dataclasses import replace
 from data_manifests.schema import SCHEMA_VERSION, Image, Object, Query, Sample, Sketch
 from data_manifests.vocabulary import vocabulary
 from sketchgen.bank import Drawing, SketchBank
-from sketchgen.instance import Instance
 from sketchgen.ledger import QueryRow
 from sketchgen.photo import Photo, PhotoConfig, PhotoError, decode
 from sketchgen.plan import read_shard_plan
@@ -60,22 +59,33 @@ class InstructionWorker:
         clock = Clock()
         surplus: Counter[str] = Counter()  # of this shard alone: shards do not know each other
         with shard_writer(self._storage, shard, self._mark, QueryRow) as writer:
-            for image in read_shard_plan(self._storage, shard):
+            for image in map(self._named, read_shard_plan(self._storage, shard)):
                 writer.images += 1
                 writer.rows += self._add(writer, shard, image, surplus, clock)
                 if writer.images % IMAGES_AN_EVENT == 0:
                     yield _progress(shard, writer, clock, done=False)
         yield _progress(shard, writer, clock, done=True)
 
+    def _named(self, image: SourceImage) -> SourceImage:
+        """The image with our names of its classes."""
+        rows = [
+            replace(row, instance=replace(row.instance, category=self._name_of(row.instance.category)))
+            for row in image.instances
+        ]
+        return replace(image, instances=tuple(rows))
+
+    def _name_of(self, category: str) -> str:
+        return vocabulary().read(category, self._source).name
+
     def _add(
         self, writer: ShardWriter, shard: int, image: SourceImage, surplus: Counter[str], clock: Clock
     ) -> list[QueryRow]:
         """Write the sample of one image, and return its rows of the ledger."""
-        shown = {named(row.instance, self._source).category for row in image.instances if row.status == "planned"}
+        named = {row.instance.category for row in image.instances if row.status == "planned"}
         blank = QueryRow(shard, image.image_id)
-        rows = [_refused(blank, "class-not-drawn", f"the bank has no {name!r}", name) for name in shown - self._classes]
+        rows = [_refused(blank, "class-not-drawn", f"the bank has no {name!r}", name) for name in named - self._classes]
         rows.sort(key=lambda row: row.category)
-        if not shown & self._classes:
+        if not named & self._classes:
             return rows or [_refused(blank, "no-object", "no object of the image is planned")]
         try:
             with clock("read"):
@@ -83,7 +93,7 @@ class InstructionWorker:
         except PhotoError as error:
             return [*rows, _refused(blank, error.reason, str(error))]
         with clock("facts"):
-            facts = _facts(image, photo, self._label, self._source)
+            facts = _facts(image, photo, self._label)
         seed = seed_of(self._seed, self._label, image.image_id)
         chosen = choose_categories(facts.objects, self._bank, seed, self._tasks, surplus)
         with clock("sketch"):
@@ -103,14 +113,14 @@ class InstructionWorker:
         return rows + [_written(blank, query, key, sketches) for query in queries]
 
 
-def _facts(image: SourceImage, photo: Photo, label: str, source: str) -> Facts:
-    """What is annotated, in pixels of the stored photo, with the masks that the source ships; classes by our names."""
+def _facts(image: SourceImage, photo: Photo, label: str) -> Facts:
+    """What is annotated, in pixels of the stored photo, with the masks that the source ships."""
     height, width = photo.rgb.shape[:2]
     objects = []
     for row in image.instances:
         if row.reason == TWICE:
             continue
-        instance = rescale(named(row.instance, source), photo.scale)
+        instance = rescale(row.instance, photo.scale)
         mask = read_mask(instance, height, width)
         status = "written" if row.status == "planned" else row.status
         record = object_record(instance, mask if mask.area else None, status, width, height)
@@ -118,11 +128,6 @@ def _facts(image: SourceImage, photo: Photo, label: str, source: str) -> Facts:
             objects.append(Object.model_validate(record))
     shown = Image(source=label, id=image.image_id, width=width, height=height, license=image.license)
     return Facts(shown, tuple(objects))
-
-
-def named(instance: Instance, source: str) -> Instance:
-    """The instance with our name of its class."""
-    return replace(instance, category=vocabulary().read(instance.category, source).name)
 
 
 def _sketch(row: int, object_id: str, drawing: Drawing) -> Sketch:

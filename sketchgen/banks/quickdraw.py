@@ -17,12 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_manifests.strokes import rasterise
-from sketchgen.bank import Drawing
-from sketchgen.seed import seed_of
+from sketchgen.bank import Drawing, split_of
 
 SOURCE = "quickdraw"
-VAL_SHARE = 0.1
-"""Of each class; which drawings, their `key_id` decides."""
 MAX_TRIES = 2000
 """Lines that are looked at for one that may be used."""
 
@@ -31,8 +28,10 @@ class QuickDrawBank:
     """The recognised drawings in a folder of ndjson files."""
 
     def __init__(self, folder: Path, split: str, width: float) -> None:
-        """split: train or val; width: of the lines, pixels of a 256 px square. Raises ValueError for a folder without
-        such files."""
+        """split: train or val, by `key_id`; width: of the lines, pixels of a 256 px square.
+
+        Raises ValueError for a folder without such files.
+        """
         self._files = {class_of(path): path for path in sorted(folder.glob("*.ndjson"))}
         if not self._files:
             raise ValueError(f"{folder} holds no .ndjson file: one for each class of Quick, Draw! is expected there")
@@ -63,7 +62,7 @@ class QuickDrawBank:
         try:
             row = json.loads(line)
             key = str(row["key_id"])
-            if row["recognized"] is not True or split_of(key) != self._split:
+            if row["recognized"] is not True or split_of(SOURCE, key) != self._split:
                 return None
             return key, strokes_of(row["drawing"])
         except (ValueError, KeyError, TypeError, RecursionError):
@@ -73,11 +72,6 @@ class QuickDrawBank:
 def class_of(path: Path) -> str:
     """`full_simplified_cat.ndjson` and `cat.ndjson` hold cats."""
     return path.stem.removeprefix("full_").removeprefix("simplified_").removeprefix("raw_")
-
-
-def split_of(key: str) -> str:
-    """Which split a drawing belongs to, whatever file it lies in."""
-    return "val" if seed_of(SOURCE, key) % 1000 < 1000 * VAL_SHARE else "train"
 
 
 def strokes_of(drawing: Any) -> list[NDArray[np.float32]]:

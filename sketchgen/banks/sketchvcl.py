@@ -19,13 +19,10 @@ from PIL import Image
 
 from data_manifests.schema import STRIP_SIDE, validate
 from data_manifests.vocabulary import vocabulary
-from sketchgen.bank import Drawing
+from sketchgen.bank import Drawing, split_of
 from sketchgen.output import RECORD, SETTINGS, shard_name
-from sketchgen.seed import seed_of
 
 SOURCE = "sketchvcl"
-VAL_SHARE = 0.1
-"""Of the photos; which ones, their ids decide."""
 SHARDS_OPEN = 256
 """Shards whose lists of samples are kept."""
 
@@ -41,7 +38,7 @@ class SketchVclBank:
         for record in sorted(path for path in folder.glob("*.json") if RECORD.fullmatch(path.name)):
             columns = ["category", "image_id", "status", "key", "row"]
             for row in pq.read_table(record.with_suffix(".parquet"), columns=columns).to_pylist():
-                if row["status"] == "written" and split_of(row["image_id"]) == split:
+                if row["status"] == "written" and split_of(SOURCE, row["image_id"]) == split:
                     shard, _, sample = row["key"].partition("-")
                     name = vocabulary().read(row["category"], naming).name
                     found.setdefault(name, array("q")).extend((int(shard), int(sample), row["row"]))
@@ -90,11 +87,6 @@ def _source_of(folder: Path) -> str:
         return str(json.loads((folder / SETTINGS).read_text())["source"]["name"])
     except (OSError, ValueError, KeyError, TypeError):
         raise ValueError(f"{folder} is no output of `make sketches`: it holds no {SETTINGS} of one") from None
-
-
-def split_of(image_id: str) -> str:
-    """Which split a photo and all sketches made from it belong to."""
-    return "val" if seed_of(SOURCE, image_id) % 1000 < 1000 * VAL_SHARE else "train"
 
 
 def _row_of(png: bytes, row: int) -> NDArray[np.uint8]:

@@ -9,13 +9,11 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from sketchgen.seed import seed_of
+from sketchgen.bank import split_of
 
 SOURCE = "sketchy"
 TRANSFORM = "tx_000100000000"
 """Centred, the object spanning 78 % of the square."""
-VAL_SHARE = 0.1
-"""Of the photos, where no list of the test set is there; their names decide."""
 UNSEEN: dict[str, tuple[str, ...]] = {
     "": (),
     "25": (
@@ -49,7 +47,7 @@ def sketchy_files(folder: Path, split: str, unseen: str) -> dict[str, list[Path]
         files = [
             path
             for path in sorted(place.glob("*.png"))
-            if path.stem not in invalid and split_of(photo_of(path), test) == split
+            if path.stem not in invalid and split_of_photo(photo_of(path), test) == split
         ]
         if files:
             found[place.name] = files
@@ -62,11 +60,11 @@ def photo_of(drawing: Path) -> str:
     return matched[1] if matched else drawing.stem
 
 
-def split_of(photo: str, test: set[str] | None) -> str:
+def split_of_photo(photo: str, test: set[str] | None) -> str:
     """Which split a photo and all its drawings belong to. test: names of the test set; None = chance decides."""
-    if test is not None:
-        return "val" if photo in test else "train"
-    return "val" if seed_of(SOURCE, photo) % 1000 < 1000 * VAL_SHARE else "train"
+    if test is None:
+        return split_of(SOURCE, photo)
+    return "val" if photo in test else "train"
 
 
 def _names(path: Path) -> list[str]:

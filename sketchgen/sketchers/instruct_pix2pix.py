@@ -24,6 +24,7 @@ from sketchgen.device import pick_device
 from sketchgen.seed import seed_of
 from sketchgen.sketcher import INSTRUCT_PIX2PIX, SketcherConfig, sketcher_weights
 
+HUB_ID = "timbrooks/instruct-pix2pix"
 MIN_CONTRAST = 24
 """Grey values between the ink and the paper of a drawing; one with less is an empty sheet."""
 
@@ -130,9 +131,6 @@ def load_pipeline(config: SketcherConfig) -> Any:
             ) from None
     pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
-
-
-HUB_ID = "timbrooks/instruct-pix2pix"
 
 
 def quiet() -> None:

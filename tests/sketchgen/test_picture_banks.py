@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from sketchgen.banks import BankConfig, bank_settings, build_bank, check_bank
 from sketchgen.banks.pictures import read_drawing
-from sketchgen.banks.sketchy import UNSEEN, photo_of, sketchy_files, split_of
+from sketchgen.banks.sketchy import UNSEEN, photo_of, sketchy_files, split_of_photo
 
 
 def draw(path: Path, size: int = 256, mode: str = "RGB") -> None:
@@ -61,7 +61,7 @@ def test_classes_of_a_zero_shot_protocol_are_kept_out_of_training_only(sketchy: 
 def test_a_photo_is_named_by_its_drawings() -> None:
     assert photo_of(Path("n02691156_58-1.png")) == "n02691156_58"
     assert photo_of(Path("odd.png")) == "odd"
-    assert split_of("a", {"a"}) == "val" and split_of("b", {"a"}) == "train"
+    assert split_of_photo("a", {"a"}) == "val" and split_of_photo("b", {"a"}) == "train"
 
 
 @pytest.mark.parametrize("name", ["png", "."])

@@ -12,11 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sketchgen.banks.quickdraw import QuickDrawBank, class_of, split_of, strokes_of
+from sketchgen.bank import split_of
+from sketchgen.banks.quickdraw import QuickDrawBank, class_of, strokes_of
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "quickdraw-rnn"
-TRAIN = [str(number) for number in range(100) if split_of(str(number)) == "train"]
-VAL = [str(number) for number in range(100) if split_of(str(number)) == "val"]
+TRAIN = [str(number) for number in range(100) if split_of("quickdraw", str(number)) == "train"]
+VAL = [str(number) for number in range(100) if split_of("quickdraw", str(number)) == "val"]
 
 
 def row(key: str, **fields: Any) -> dict[str, Any]:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sketchgen.bank import split_of
 from sketchgen.banks import BankConfig, build_bank
-from sketchgen.banks.sketchvcl import split_of
 from sketchgen.run import run
 from tests.sketchgen.test_run import config, ledger, quiet, samples
 
@@ -53,7 +53,7 @@ def test_every_sketch_can_be_drawn_and_is_the_one_in_the_shard(output: Path) -> 
                 image, pixels = strips[drawing.sketch_id]
                 assert (drawing.image == pixels).all() and drawing.category == name
                 assert drawing.source == "sketchvcl-coco" and drawing.style == "edges"
-                assert seen.setdefault(image, split) == split == split_of(image)
+                assert seen.setdefault(image, split) == split == split_of("sketchvcl", image)
     assert len(seen) == 40
 
 

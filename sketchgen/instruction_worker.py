@@ -22,7 +22,7 @@ from sketchgen.storage import Storage
 from sketchgen.tasks import build_queries
 from sketchgen.tasks.choice import add_to_surplus, choose_categories
 from sketchgen.tasks.config import TasksConfig
-from sketchgen.tasks.facts import Facts
+from sketchgen.tasks.facts import Facts, area
 from sketchgen.worker import Clock, Progress, ShardTask
 
 IMAGES_AN_EVENT = 20
@@ -151,6 +151,7 @@ def _record(facts: Facts, sketches: list[Sketch], queries: list[Query]) -> bytes
 
 
 def _written(blank: QueryRow, query: Query, key: str, sketches: Sequence[Sketch]) -> QueryRow:
+    shown = sketches[query.row] if query.row >= 0 else None
     return QueryRow(
         shard=blank.shard,
         image_id=blank.image_id,
@@ -159,7 +160,14 @@ def _written(blank: QueryRow, query: Query, key: str, sketches: Sequence[Sketch]
         category=query.category,
         key=key,
         row=query.row,
-        sketch_id=sketches[query.row].sketch_id if query.row >= 0 else "",
+        sketch_id=shown.sketch_id if shown else "",
+        sketch_source=shown.source if shown else "",
+        count=query.count,
+        match=query.match,
+        boxes=len(query.boxes),
+        box_area=area(query.boxes[0]) if query.boxes else -1.0,
+        words=len(query.answers[0].split()),
+        answer_source=query.answer_source,
         status="written",
     )
 

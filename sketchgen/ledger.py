@@ -66,6 +66,20 @@ class QueryRow:
     row: int = -1
     """Row of its strip."""
     sketch_id: str = ""
+    sketch_source: str = ""
+    """Bank that the sketch is of."""
+    count: int = -1
+    match: int = -1
+    boxes: int = -1
+    """Boxes of the answer."""
+    box_area: float = -1.0
+    """Of the first of them, pixels of the stored photo."""
+    words: int = -1
+    """Of the answer."""
+    answer_source: str = ""
+    """`template`, `annotation`, or the model that wrote the answer."""
+    fallback: str = ""
+    """Why a model's answer was not taken, "" where none was asked or it was."""
     status: str = "rejected"
     """`written` or `rejected`."""
     reason: str = ""

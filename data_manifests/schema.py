@@ -200,10 +200,12 @@ class Split(_Record):
     annotations: Annotated[list[str], Field(min_length=1)]
     classes: list[str] = []
     """Names of the classes, where the annotations hold ids only."""
+    answers: list[str] = []
+    """Answers, where the annotations hold questions only."""
     images: list[str] = []
     """Folder of the images."""
     expected: dict[str, int] = {}
-    """What the whole split holds: images, instances, categories."""
+    """What the whole split holds: images, instances, categories, queries."""
 
 
 class Source(_Record):
@@ -212,8 +214,11 @@ class Source(_Record):
     name: str
     title: str
     description: str
-    kind: Literal["coco", "objects365", "openimages"]
+    kind: Literal["coco", "objects365", "openimages", "pixmo_count", "vqav2", "sketchy"]
     """Which reader takes its annotation files."""
+    knows: Literal["boxes", "classes", "counts", "questions"] = "boxes"
+    """What it says of an image: its objects with their boxes; or only of which class it is; how many there are of a
+    class; or what to ask and the answers. Decides which tasks it can be asked for, and only boxes can be sketched."""
     packaged: bool = False
     """Whether each image names the installed package that it lies in."""
     splits: Annotated[dict[str, Split], Field(min_length=1)]
@@ -237,6 +242,8 @@ class Bank(_Record):
     """How to get the drawings, for a person."""
     evaluation_only: bool = False
     """Whether they measure an unseen style: no training set may hold them."""
+    unseen: dict[str, list[str]] = {}
+    """Classes that a zero-shot protocol keeps out of training, by the protocol's name."""
 
 
 class Part(_Record):

@@ -11,7 +11,7 @@ import math
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from sketchgen.instance import Box, Instance
-from sketchgen.source import TWICE, SourceImage, SourceInstance
+from sketchgen.source import TWICE, SourceImage, SourceInstance, SourceQuery
 
-VERSION = 2
+VERSION = 3
 """Of the cleaning and the columns: an index of another version is made anew."""
 IMAGES_A_GROUP = 16_384
 """Images of a row group: what a reader of the index holds in memory."""
@@ -47,6 +47,17 @@ INSTANCE = pa.struct(
         ("reason", pa.string()),
     ]
 )
+ASKED = pa.struct(
+    [
+        ("query_id", pa.string()),
+        ("task", pa.string()),
+        ("category", pa.string()),
+        ("count", pa.int64()),
+        ("question", pa.string()),
+        ("answers", pa.list_(pa.string())),
+        ("reason", pa.string()),
+    ]
+)
 SCHEMA = pa.schema(
     [
         ("image_id", pa.string()),
@@ -55,6 +66,7 @@ SCHEMA = pa.schema(
         ("height", pa.int32()),
         ("relative", pa.bool_()),
         ("license", pa.string()),
+        ("asked", pa.list_(ASKED)),
         ("instances", pa.list_(INSTANCE)),
     ]
 )
@@ -66,7 +78,7 @@ PARQUET: dict[str, Any] = {
     "use_dictionary": list(_REPEATING),  # of the other columns a dictionary only costs time
 }
 """How files of this schema are written."""
-_IMAGES = pa.schema([*list(SCHEMA)[:-1]])
+_IMAGES = pa.schema([*list(SCHEMA)[:-2]])
 _ROWS = pa.schema(
     [("image_id", pa.string()), ("category_id", pa.string()), *(f for f in INSTANCE if f.name != "category")]
 )
@@ -234,7 +246,8 @@ class IndexBuilder:
         columns["reason"] = clean(rows, owner, images)
         parts = [_one(columns[field.name]).cast(field.type) for field in INSTANCE]
         nested = pa.ListArray.from_arrays(pa.array(offsets), pa.StructArray.from_arrays(parts, fields=list(INSTANCE)))
-        return pa.table([*(images[field.name].cast(field.type) for field in _IMAGES), nested], schema=SCHEMA)
+        asked = pa.array([[]] * len(images), SCHEMA.field("asked").type)
+        return pa.table([*(images[field.name].cast(field.type) for field in _IMAGES), asked, nested], schema=SCHEMA)
 
     def _check(self) -> None:
         for table, name in (("images", "image"), ("rows", "annotation")):
@@ -339,6 +352,7 @@ def _to_row(image: SourceImage) -> dict[str, Any]:
         "height": image.height,
         "relative": image.relative,
         "license": image.license,
+        "asked": [asdict(query) | {"answers": list(query.answers)} for query in image.asked],
         "instances": [
             {
                 "object_id": row.instance.object_id,
@@ -365,4 +379,5 @@ def _from_row(row: dict[str, Any]) -> SourceImage:
         )
         for r in row["instances"]
     )
-    return SourceImage(**{name: row[name] for name in SCHEMA.names[:-1]}, instances=instances)
+    asked = tuple(SourceQuery(**query | {"answers": tuple(query["answers"])}) for query in row["asked"])
+    return SourceImage(**{name: row[name] for name in _IMAGES.names}, instances=instances, asked=asked)

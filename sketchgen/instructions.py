@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from itertools import islice
@@ -17,23 +17,26 @@ from rich.markup import escape
 from rich.table import Table
 
 from data_manifests.card import card
-from data_manifests.schema import SCHEMA_VERSION
+from data_manifests.schema import SCHEMA_VERSION, bank_manifest
 from data_manifests.vocabulary import Matching, vocabulary
 from sketchgen.banks import BankConfig, bank_settings, build_bank, check_bank
 from sketchgen.banks.matched import REPORT, MatchedBank, from_json, listed_rules, to_json
+from sketchgen.banks.mixed import MixedBank
+from sketchgen.banks.pictures import PictureBank
 from sketchgen.config import absolute, absolute_source, check_least, source_settings
 from sketchgen.engine import EngineConfig, TaskFailed
-from sketchgen.instruction_worker import InstructionWorker
+from sketchgen.instruction_worker import InstructionWorker, Material
 from sketchgen.output import PLAN, belongs_to, completions, fingerprint, shard_name
 from sketchgen.passes import claimed, listed, make_shards, print_failed
 from sketchgen.photo import PhotoConfig
 from sketchgen.plan import Plan, read_plan, read_shard_plan, write_plan
 from sketchgen.progress import ProgressDisplay
 from sketchgen.run import CARD
-from sketchgen.shapeworld import CLASSES
+from sketchgen.selection import SelectionConfig
 from sketchgen.source import ImageFiles, SourceConfig
-from sketchgen.sources import index_of, read_batches
+from sketchgen.sources import categories_of, read_batches
 from sketchgen.storage import Storage
+from sketchgen.tasks.asking import ANSWERED
 from sketchgen.tasks.config import TasksConfig, check_tasks
 
 
@@ -43,6 +46,13 @@ class InstructionsConfig:
 
     source: SourceConfig = field(default_factory=lambda: SourceConfig(name="shapeworld"))
     bank: BankConfig = field(default_factory=BankConfig)
+    also: tuple[BankConfig, ...] = ()
+    """Further banks, of the same split; each has its weight."""
+    unseen: str = ""
+    """Classes that are kept out of training, by the name of a zero-shot protocol of sketchy: shen-25, yelamarthi-21."""
+    select: SelectionConfig = field(default_factory=SelectionConfig)
+    size: int = 0
+    """Queries that are made at most, spread evenly over the images; 0 = all that there are."""
     tasks: TasksConfig = field(default_factory=TasksConfig)
     photo: PhotoConfig = field(default_factory=PhotoConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
@@ -86,13 +96,14 @@ def run_instructions(config: InstructionsConfig, console: Console) -> int:
     storage = Storage(config.out)
     settings = settings_of(config)
     mark = fingerprint(settings)
-    with claimed(storage, settings, partial(read_batches, config.source), config.images_per_shard, console) as plan:
+    batches = partial(read_batches, config.source, console)
+    with claimed(storage, settings, batches, config.images_per_shard, console, config.select) as plan:
         done = completions(storage, mark)
         todo = [shard for shard in range(plan.shards) if shard not in done]
         _print_plan(plan, len(done), config, console)
-        matching = match_classes(config)
-        storage.write(REPORT, to_json(matching))
-        _print_matching(matching, config, console)
+        matchings = match_classes(config)
+        storage.write(REPORT, to_json(matchings))
+        _print_matchings(matchings, config, console)
         failed: list[TaskFailed] = []
         if todo:
             ImageFiles(config.source).check([image.file for image in islice(read_shard_plan(storage, todo[0]), 20)])
@@ -122,37 +133,48 @@ def is_complete(config: InstructionsConfig) -> bool:
     return len(completions(storage, fingerprint(settings))) == read_plan(storage).shards
 
 
-def match_classes(config: InstructionsConfig) -> Matching:
-    """Which classes of the source the bank can draw. Raises ValueError where there is none."""
-    bank = build_bank(config.bank)
-    if config.source.generated:
-        names: Iterable[str] = CLASSES
-    else:
-        names = sorted(
-            {vocabulary().read(name, config.source.name).name for name in index_of(config.source).categories}
-        )
-    matching = vocabulary().match(names, bank.categories, "", config.bank.name)
-    if not matching.matches:
+def match_classes(config: InstructionsConfig) -> list[Matching]:
+    """Which classes of the source each bank can draw. Raises ValueError where none draws any, and questions need it."""
+    unseen = unseen_classes(config)
+    read = {vocabulary().read(name, config.source.name).name for name in categories_of(config.source)}
+    names = list(categories_of(config.source)) if config.source.generated else sorted(read - unseen)
+    matchings = [
+        vocabulary().match(names, build_bank(bank).categories, "", bank.name) for bank in (config.bank, *config.also)
+    ]
+    if config.source.knows != "questions" and not any(matching.matches for matching in matchings):
+        drawings = [name for matching in matchings for name in matching.drawings]
         raise ValueError(
-            f"no class of {config.source.called} ({', '.join(matching.images[:5])}, ...) is drawn by "
-            f"{config.bank.name} ({', '.join(matching.drawings[:5])}, ...)"
+            f"no class of {config.source.called} ({', '.join(names[:5])}, ...) is drawn by "
+            f"{_bank_names(config)} ({', '.join(drawings[:5])}, ...)"
         )
-    return matching
+    return matchings
+
+
+def unseen_classes(config: InstructionsConfig) -> frozenset[str]:
+    """Our names of the classes that are kept out of training; none of evaluation."""
+    if not config.unseen or config.bank.split != "train":
+        return frozenset()
+    names = bank_manifest("sketchy").unseen[config.unseen]
+    return frozenset(vocabulary().read(name, "sketchy").name for name in names)
 
 
 def make_worker(config: InstructionsConfig, mark: str) -> InstructionWorker:
     """Called once in each worker process."""
     cv2.setNumThreads(config.threads)
     storage = Storage(config.out)
-    return InstructionWorker(
-        storage,
-        MatchedBank(build_bank(config.bank), from_json(storage.read(REPORT))),
+    banks = [(bank, build_bank(bank)) for bank in (config.bank, *config.also)]
+    matched = [
+        (MatchedBank(built, matching), bank.weight)
+        for (bank, built), matching in zip(banks, from_json(storage.read(REPORT)), strict=True)
+    ]
+    pairs = [built for bank, built in banks if bank.name == "sketchy" and isinstance(built, PictureBank)]
+    material = Material(
         config.source,
-        config.tasks,
-        config.photo,
-        config.seed,
-        mark,
+        MixedBank(matched) if config.also else matched[0][0],
+        pairs[0] if pairs and config.tasks.own else None,
+        unseen_classes(config),
     )
+    return InstructionWorker(storage, material, config.tasks, config.photo, config.seed, config.size or -1, mark)
 
 
 def settings_of(config: InstructionsConfig) -> dict[str, Any]:
@@ -161,6 +183,10 @@ def settings_of(config: InstructionsConfig) -> dict[str, Any]:
         "schema": SCHEMA_VERSION,
         "source": source_settings(config.source),
         "bank": bank_settings(config.bank),
+        "also": {str(number): bank_settings(bank) for number, bank in enumerate(config.also)},
+        "unseen": config.unseen,
+        "select": asdict(config.select),
+        "size": config.size,
         "tasks": _listed_tuples(asdict(config.tasks)),
         "photo": asdict(config.photo),
         "seed": config.seed,
@@ -180,18 +206,42 @@ def checked(config: InstructionsConfig) -> InstructionsConfig:
         "threads": (config.threads, 1),
         **config.engine.least,
         "source.limit": (config.source.limit, 0),
+        "select.images": (config.select.images, 0),
+        "select.instances_per_image": (config.select.instances_per_image, 0),
+        "select.balance": (config.select.balance, 0),
+        "size": (config.size, 0),
         "photo.max_side": (config.photo.max_side, 1),
     }
     check_least(least)
     check_tasks(config.tasks)
-    check_bank(config.bank)
-    if config.source.generated and config.source.world.split != config.bank.split:
+    for bank in (config.bank, *config.also):
+        check_bank(bank)
+    _check_agreement(config)
+    banks = [replace(bank, root=absolute(bank.root)) for bank in (config.bank, *config.also)]
+    return replace(
+        config, out=absolute(config.out), source=absolute_source(config.source), bank=banks[0], also=tuple(banks[1:])
+    )
+
+
+def _check_agreement(config: InstructionsConfig) -> None:
+    """Raises ValueError where source, banks and tasks do not go together."""
+    splits = {"source.world.split": config.source.world.split} if config.source.generated else {}
+    splits |= {"bank.split": config.bank.split} | {f"also.{n}.split": bank.split for n, bank in enumerate(config.also)}
+    if len(set(splits.values())) > 1:
+        seen = " and ".join(f"{name} is {split!r}" for name, split in splits.items())
         raise ValueError(
-            f"source.world.split is {config.source.world.split!r} and bank.split {config.bank.split!r}: scenes and "
-            "sketches of one run must be of one split, or an evaluation would see what was trained on"
+            f"{seen}: scenes and sketches of one run must be of one split, or an evaluation would see what was trained on"
         )
-    bank = replace(config.bank, root=absolute(config.bank.root))
-    return replace(config, out=absolute(config.out), source=absolute_source(config.source), bank=bank)
+    if strange := [name for name in config.tasks.names if name not in ANSWERED[config.source.knows]]:
+        raise ValueError(
+            f"{config.source.name} knows {config.source.knows}, which do not answer {strange[0]}: it can be asked for "
+            f"{', '.join(ANSWERED[config.source.knows])} (--tasks.names)"
+        )
+    if config.tasks.own and "sketchy" not in {bank.name for bank in (config.bank, *config.also)}:
+        raise ValueError("tasks.own asks for drawings made of the very photos: only the bank sketchy has them")
+    protocols = bank_manifest("sketchy").unseen
+    if config.unseen and config.unseen not in protocols:
+        raise ValueError(f"unseen is {config.unseen!r}; known are {', '.join(protocols)}")
 
 
 def count_queries(storage: Storage, mark: str) -> InstructionCounts:
@@ -221,31 +271,39 @@ def _dry_run(config: InstructionsConfig, console: Console) -> int:
     with tempfile.TemporaryDirectory() as folder:
         storage = Storage(folder)
         batches = partial(read_batches, config.source, console)
-        _print_plan(write_plan(batches, config.images_per_shard, storage), 0, config, console)
+        plan = write_plan(batches, config.images_per_shard, storage, config.select)
+        _print_plan(plan, 0, config, console)
     return 0
 
 
 def _print_plan(plan: Plan, done: int, config: InstructionsConfig, console: Console) -> None:
     name = config.source.called
+    rows = f"{plan.asked:,} questions" if plan.asked else f"{plan.instances:,} instances"
+    size = f", {config.size:,} queries at most" if config.size else ""
     console.print(
-        f"[bold]{escape(name)}[/]: {plan.images:,} images, {plan.instances:,} instances, {plan.shards:,} shards, "
-        f"{done:,} done. Sketches of {config.bank.name} ({config.bank.split}), tasks {', '.join(config.tasks.names)}, "
-        f"engine {config.engine.name}, to {escape(config.out)}",
+        f"[bold]{escape(name)}[/]: {plan.images:,} images, {rows}, {plan.shards:,} shards, {done:,} done{size}. Sketches "
+        f"of {_bank_names(config)} ({config.bank.split}), tasks {', '.join(config.tasks.names)}, engine "
+        f"{config.engine.name}, to {escape(config.out)}",
         soft_wrap=True,
     )
 
 
-def _print_matching(matching: Matching, config: InstructionsConfig, console: Console) -> None:
+def _bank_names(config: InstructionsConfig) -> str:
+    return " + ".join(bank.name for bank in (config.bank, *config.also))
+
+
+def _print_matchings(matchings: Sequence[Matching], config: InstructionsConfig, console: Console) -> None:
     """Which classes can be asked about, where that is not all of them."""
-    if not matching.images and not matching.drawings:
-        return
-    undrawn = ", ".join(matching.images[:8]) + (", ..." if len(matching.images) > 8 else "")
-    console.print(
-        f"{len(matching.drawn_by):,} classes are drawn ({', '.join(listed_rules(matching))}); {len(matching.images):,} "
-        f"of {config.source.called} are not ({escape(undrawn)}); {len(matching.drawings):,} of the bank are no classes "
-        f"of it: {escape(config.out)}/{REPORT}",
-        soft_wrap=True,
-    )
+    for bank, matching in zip((config.bank, *config.also), matchings, strict=True):
+        if not matching.images and not matching.drawings:
+            continue
+        undrawn = ", ".join(matching.images[:8]) + (", ..." if len(matching.images) > 8 else "")
+        console.print(
+            f"{bank.name} draws {len(matching.drawn_by):,} classes ({', '.join(listed_rules(matching))}); "
+            f"{len(matching.images):,} of {config.source.called} it does not ({escape(undrawn)}); "
+            f"{len(matching.drawings):,} of its own are no classes of it: {escape(config.out)}/{REPORT}",
+            soft_wrap=True,
+        )
 
 
 def _print_summary(counts: InstructionCounts, failed: list[TaskFailed], console: Console) -> None:
@@ -261,7 +319,7 @@ def _print_summary(counts: InstructionCounts, failed: list[TaskFailed], console:
 def _card(config: InstructionsConfig, counts: InstructionCounts) -> str:
     body = (
         f"{counts.written:,} queries ({listed(counts.by_task)}) about {counts.samples:,} images of "
-        f"{config.source.called}, with sketches of {config.bank.name} "
+        f"{config.source.called}, with sketches of {_bank_names(config)} "
         f"(split {config.bank.split}), made by sketchgen.\n\n"
         "Each sample is `{key}.jpg` (the photo), `{key}.sketches.png` (its sketches, 256 x 256 each, top to "
         "bottom) and `{key}.json` (objects, sketches, queries). Half of the sketches of a sample show a class "

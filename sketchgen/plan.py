@@ -32,7 +32,7 @@ class Plan:
 
     shards: int
     images: int
-    """With a planned instance: those of the shards."""
+    """With a planned instance, or a question of their source: those of the shards."""
     instances: int
     left_out: dict[str, int]
     images_per_shard: int
@@ -40,6 +40,8 @@ class Plan:
     """Images without a planned instance: in the file, in no shard."""
     groups: tuple[int, ...]
     """Row groups of the file that hold the shards, in order."""
+    asked: int = 0
+    """Questions that the source itself asks."""
 
 
 def write_plan(
@@ -51,7 +53,7 @@ def write_plan(
     """Write the plan of a source and return its totals.
 
     batches: gives the images of the source from the first, each time it is called, as rows of `sketchgen.index.SCHEMA`.
-    Raises ValueError when the source holds no instance that is planned.
+    Raises ValueError when the source holds no image with an instance or a question that is planned.
     """
     selection = Selection(select or SelectionConfig(), batches)
     group = images_per_shard * max(1, IMAGES_A_GROUP // images_per_shard)
@@ -60,8 +62,13 @@ def write_plan(
         shards, spare = _Groups(writer, group), _Groups(writer, IMAGES_A_GROUP)
         written = 0
         mine: list[int] = []
+        asked = 0
         for batch in batches():
             found, planned = selection.apply(batch)
+            questions = pc.struct_field(pc.list_flatten(batch["asked"]), "reason")
+            asked += pc.sum(pc.equal(questions, "")).as_py() or 0
+            for entry in pc.value_counts(questions.filter(pc.not_equal(questions, ""))).to_pylist():
+                reasons[entry["values"]] += entry["counts"]
             for entry in pc.value_counts(found).to_pylist():
                 reasons[entry["values"]] += entry["counts"]
             batch = with_reasons(batch, found)
@@ -81,10 +88,11 @@ def write_plan(
             images_per_shard=images_per_shard,
             spare=spare.images,
             groups=tuple(mine),
+            asked=asked,
         )
-        if not planned_rows:
+        if not shards.images:
             left = f" ({sum(reasons.values()):,} rows, all left out: {dict(reasons)})" if reasons else ""
-            raise ValueError(f"the source has no image with an annotation{left}: nothing to sketch")
+            raise ValueError(f"the source has no image with an annotation{left}: nothing to work on")
         writer.add_key_value_metadata({"plan": json.dumps(asdict(plan))})
     return plan
 

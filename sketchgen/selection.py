@@ -71,7 +71,7 @@ class Selection:
 
     def apply(self, batch: pa.RecordBatch) -> tuple[pa.Array, NDArray[np.bool_]]:
         """The reason of each row of the batch, LEFT_OUT where the selection leaves it out, and which images have
-        a row that is planned."""
+        a row that is planned, or a question of their source."""
         rows = pc.list_flatten(batch["instances"])
         reasons = pc.struct_field(rows, "reason")
         owner = pc.list_parent_indices(batch["instances"]).to_numpy(zero_copy_only=False)
@@ -89,7 +89,11 @@ class Selection:
         self._next_row += len(rows)
         if (clean != taken).any():
             reasons = pc.if_else(pa.array(clean & ~taken), LEFT_OUT, reasons)
-        return reasons, np.bincount(owner[taken], minlength=len(batch)) > 0
+        planned = np.bincount(owner[taken], minlength=len(batch)) > 0
+        asked = _has_asked(batch)
+        if self._images is not None:
+            asked &= self._images[self._next_image - len(batch) : self._next_image]
+        return reasons, planned | asked
 
     def _weigh(self, batches: Iterable[pa.RecordBatch]) -> None:
         counts: dict[str, int] = {}
@@ -106,7 +110,8 @@ class Selection:
             rows = pc.list_flatten(batch["instances"])
             owner = pc.list_parent_indices(batch["instances"]).to_numpy(zero_copy_only=False)
             clean = pc.equal(pc.struct_field(rows, "reason"), "").to_numpy(zero_copy_only=False)
-            weights.append(np.bincount(owner, self._weights_of(rows) * clean, minlength=len(batch)))
+            own = np.bincount(owner, self._weights_of(rows) * clean, minlength=len(batch))
+            weights.append(np.maximum(own, _has_asked(batch)))
         weight = np.concatenate(weights) if weights else np.zeros(0)
         if not self._config.balance:
             weight = (weight > 0).astype(np.float64)
@@ -126,6 +131,14 @@ class Selection:
         coded = pc.struct_field(rows, "category").dictionary_encode()
         table = np.array([self._weights.get(name, 1.0) for name in coded.dictionary.to_pylist()], np.float64)
         return table[coded.indices.to_numpy(zero_copy_only=False)] if len(table) else np.ones(0)
+
+
+def _has_asked(batch: pa.RecordBatch) -> NDArray[np.bool_]:
+    """Which images their source asks a question of that can be taken."""
+    asked = pc.list_flatten(batch["asked"])
+    owner = pc.list_parent_indices(batch["asked"]).to_numpy(zero_copy_only=False)
+    clean = pc.equal(pc.struct_field(asked, "reason"), "").to_numpy(zero_copy_only=False)
+    return np.bincount(owner[clean], minlength=len(batch)) > 0
 
 
 def _uniform(numbers: NDArray[np.int64], seed: int, stream: int) -> NDArray[np.float64]:

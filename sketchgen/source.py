@@ -8,10 +8,11 @@ from pathlib import Path, PurePosixPath
 
 from data_manifests.packaged import packaged_file
 from data_manifests.schema import Split, source_manifest
+from sketchgen.downloads import Downloads
 from sketchgen.instance import Instance
 from sketchgen.photo import PhotoError
 from sketchgen.shapeworld import WorldConfig, render
-from sketchgen.store import open_url
+from sketchgen.store import is_local, open_url
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,8 @@ class SourceConfig:
     """Which source, and where it lies."""
 
     name: str = "sample"
-    """A manifest of data_manifests/sources (sample, coco, objects365, openimages), or `shapeworld` (generated)."""
+    """A manifest of data_manifests/sources (sample, coco, objects365, openimages; pixmo_count, vqav2 and sketchy, which
+    know no boxes and can only be asked about), or `shapeworld` (generated)."""
     root: str = ""
     """Folder of the source, laid out as its manifest says: a local path or fsspec URL."""
     split: str = "train"
@@ -49,6 +51,11 @@ class SourceConfig:
         return not self.generated and source_manifest(self.name)[0].packaged
 
     @property
+    def knows(self) -> str:
+        """What it says of an image: see the manifest's field."""
+        return "boxes" if self.generated else source_manifest(self.name)[0].knows
+
+    @property
     def called(self) -> str:
         """What the shards call it."""
         plain = self.generated or self.packaged or self.split == "train"
@@ -76,6 +83,23 @@ class SourceInstance:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceQuery:
+    """A question that the source itself asks of an image, with the answer; what it does not ask keeps its sentinel.
+
+    `category` is the class that a sketch has to show, "" for a question in words alone. `reason` says why it is not
+    taken, "" where it is.
+    """
+
+    query_id: str
+    task: str
+    category: str = ""
+    count: int = -1
+    question: str = ""
+    answers: tuple[str, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class SourceImage:
     """One image with all its rows. width and height in pixels as annotated, 0 where unknown.
 
@@ -90,6 +114,7 @@ class SourceImage:
     license: str
     instances: tuple[SourceInstance, ...]
     relative: bool = False
+    asked: tuple[SourceQuery, ...] = ()
 
 
 def annotation_files(config: SourceConfig) -> tuple[str, str]:
@@ -99,12 +124,12 @@ def annotation_files(config: SourceConfig) -> tuple[str, str]:
     Raises ValueError with what was expected and what was found.
     """
     manifest, path = source_manifest(config.name)
-    split = _split_of(config)
+    split = manifest_split(config)
     if manifest.packaged:
         return config.annotations or str(path.parent / split.annotations[0]), ""
     if config.root:
-        annotations = config.annotations or _first(config, split.annotations, "the annotations")
-        return annotations, _first(config, split.classes, "the names of the classes") if split.classes else ""
+        annotations = config.annotations or first_of(config, split.annotations, "the annotations")
+        return annotations, first_of(config, split.classes, "the names of the classes") if split.classes else ""
     if config.annotations and not split.classes:
         return config.annotations, ""
     raise ValueError(
@@ -123,17 +148,18 @@ def image_folder(config: SourceConfig) -> str:
         if not config.images:
             raise ValueError("source.images is empty: name the folder that holds the images (--source.images)")
         return config.images
-    return _first(config, _split_of(config).images, "the folder of the images")
+    return first_of(config, manifest_split(config).images, "the folder of the images")
 
 
-def _split_of(config: SourceConfig) -> Split:
+def manifest_split(config: SourceConfig) -> Split:
+    """Its split in the manifest. Raises ValueError for one that there is not."""
     splits = source_manifest(config.name)[0].splits
     if config.split not in splits:
         raise ValueError(f"{config.name} has no split {config.split!r} (--source.split), only {list(splits)}")
     return splits[config.split]
 
 
-def _first(config: SourceConfig, names: Sequence[str], what: str) -> str:
+def first_of(config: SourceConfig, names: Sequence[str], what: str) -> str:
     """The first of these that is there below `root`, as a URL."""
     fs, root = open_url(config.root, "source.root")
     for name in names:
@@ -157,14 +183,16 @@ class ImageFiles:
         """Raises ValueError where the folder of images is not there."""
         self._packaged = config.packaged
         self._world = config.world if config.generated else None
-        if self._packaged or self._world:
+        self.downloads = _downloads(config)
+        """Of a source whose photos are fetched from the web; else None."""
+        if self._packaged or self._world or self.downloads:
             return
         self._folder = image_folder(config)
         self._fs, self._root = open_url(self._folder, "source.images")
         if not self._fs.isdir(self._root):
             raise ValueError(f"source.images: there is no folder {self._folder}")
         kind = source_manifest(config.name)[0].kind
-        self._spell = _patched if kind == "objects365" else _plain
+        self._spell = SPELLINGS.get(kind, _plain)
         self._usual = 0
 
     def read(self, file: str) -> bytes:
@@ -172,6 +200,8 @@ class ImageFiles:
         network that fails) stay what they are, since a retry may mend them."""
         if self._world:
             return render(self._world, file)
+        if self.downloads:
+            return self.downloads.read(*file.rsplit("#", 1))
         if self._packaged:
             try:
                 return self._packaged_path(file).read_bytes()
@@ -189,7 +219,7 @@ class ImageFiles:
 
     def check(self, files: Sequence[str]) -> None:
         """Raises ValueError when none of these is there: the folder is another one than the annotations mean."""
-        if self._world:
+        if self._world or self.downloads:
             return
         if self._packaged:
             for file in files:
@@ -207,6 +237,16 @@ class ImageFiles:
         return packaged_file(package, path, sha256)
 
 
+def _downloads(config: SourceConfig) -> Downloads | None:
+    if config.generated or source_manifest(config.name)[0].kind != "pixmo_count":
+        return None
+    folder = config.images or f"{config.root.rstrip('/')}/{manifest_split(config).images[0]}"
+    fs, path = open_url(folder, "source.images")
+    if not is_local(fs):
+        raise ValueError(f"source.images is {folder}: photos that are fetched are kept on a local disk")
+    return Downloads(Path(path))
+
+
 def _plain(file: str) -> list[str]:
     return [file]
 
@@ -216,3 +256,12 @@ def _patched(file: str) -> list[str]:
     parts = PurePosixPath(file).parts
     ways = ["/".join(parts[-2:]), parts[-1], file]
     return list(dict.fromkeys(ways))
+
+
+def _renamed(file: str) -> list[str]:
+    """What COCO 2017 calls a photo, and what COCO 2014 did."""
+    return [file, f"COCO_train2014_{file}", f"COCO_val2014_{file}"]
+
+
+SPELLINGS = {"objects365": _patched, "vqav2": _renamed}
+"""By kind of source: where a photo may lie; elsewhere it lies where its row says."""

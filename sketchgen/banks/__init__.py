@@ -9,15 +9,16 @@ from typing import Any, Literal
 
 from data_manifests.schema import Bank, bank_manifest
 from sketchgen.bank import SketchBank
+from sketchgen.banks.openmoji import OpenMojiBank
 from sketchgen.banks.pictures import PictureBank
 from sketchgen.banks.quickdraw import QuickDrawBank
 from sketchgen.banks.sketchvcl import SketchVclBank
-from sketchgen.banks.sketchy import sketchy_files
+from sketchgen.banks.sketchy import photo_of, sketchy_files
 from sketchgen.banks.tu_berlin import tu_berlin_files
 from sketchgen.shapeworld import HELD_OUT_STYLE, TRAINING_STYLES, HandBank
 from sketchgen.store import is_local, open_url
 
-BankName = Literal["shapeworld-hand", "quickdraw", "sketchy", "sketchvcl", "tu_berlin"]
+BankName = Literal["shapeworld-hand", "quickdraw", "sketchy", "sketchvcl", "openmoji", "tu_berlin"]
 Split = Literal["train", "val"]
 
 
@@ -27,7 +28,7 @@ class BankConfig:
 
     name: BankName = "shapeworld-hand"
     """shapeworld-hand (drawn by shapeworld, as by hand), quickdraw, sketchy, sketchvcl (the output of any
-    `make sketches`), tu_berlin (evaluation only)."""
+    `make sketches`), openmoji (few, to try), tu_berlin (evaluation only)."""
     root: str = ""
     """Folder of the bank, local, laid out as its manifest in data_manifests/banks says."""
     split: Split = "train"
@@ -36,8 +37,8 @@ class BankConfig:
     """Drawing styles of shapeworld-hand; the one that is kept for evaluation is refused in training."""
     width: float = 3.0
     """Width of the lines of quickdraw, pixels of a 256 px square."""
-    unseen: Literal["", "25", "21"] = ""
-    """Classes of sketchy that zero-shot protocols keep out of training: 25 (Shen et al.) or 21 (Yelamarthi et al.)."""
+    weight: float = 1.0
+    """Of several banks that have a class each is drawn from as often as its weight says."""
 
 
 def build_bank(config: BankConfig) -> SketchBank:
@@ -48,9 +49,11 @@ def build_bank(config: BankConfig) -> SketchBank:
         case "quickdraw":
             return QuickDrawBank(Path(config.root), config.split, config.width)
         case "sketchy":
-            return PictureBank(config.name, sketchy_files(Path(config.root), config.split, config.unseen))
+            return PictureBank(config.name, sketchy_files(Path(config.root), config.split), photo_of)
         case "sketchvcl":
             return SketchVclBank(Path(config.root), config.split)
+        case "openmoji":
+            return OpenMojiBank(Path(config.root), config.split)
         case "tu_berlin":
             return PictureBank(config.name, tu_berlin_files(Path(config.root)))
 
@@ -58,6 +61,8 @@ def build_bank(config: BankConfig) -> SketchBank:
 def check_bank(config: BankConfig) -> None:
     """Raises ValueError for styles that the bank does not have, for drawings of evaluation in training, and for a bank
     whose folder is not named."""
+    if config.weight <= 0:
+        raise ValueError(f"bank.weight is {config.weight}, must be more than 0")
     if config.name == "shapeworld-hand":
         _check_styles(config)
         return
@@ -103,13 +108,13 @@ def bank_settings(config: BankConfig) -> dict[str, Any]:
     settings = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config).items()}
     del settings["root"]
     if config.root:
-        settings["files"] = _files_fingerprint(Path(config.root))
+        settings["files"] = _files_fingerprint(Path(config.root), "*.tar" if config.name == "sketchvcl" else "*")
     return settings
 
 
-def _files_fingerprint(folder: Path) -> str:
-    """Of the names and sizes of all files: to read them all would take longer than most runs."""
+def _files_fingerprint(folder: Path, pattern: str) -> str:
+    """Of the names and sizes of the files: to read them all would take longer than most runs."""
     digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+    for path in sorted(path for path in folder.rglob(pattern) if path.is_file()):
         digest.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\n".encode())
     return digest.hexdigest()[:16]

@@ -46,15 +46,17 @@ class MatchedBank:
         return tuple(name for name in dict.fromkeys(named) if name in self._drawn_by and name != category)
 
 
-def to_json(matching: Matching) -> bytes:
-    """The report."""
-    return (json.dumps(asdict(matching), indent=1, ensure_ascii=False) + "\n").encode()
+def to_json(matchings: Sequence[Matching]) -> bytes:
+    """The report: a matching for each bank."""
+    return (json.dumps([asdict(matching) for matching in matchings], indent=1, ensure_ascii=False) + "\n").encode()
 
 
-def from_json(text: bytes) -> Matching:
-    """The matching that `to_json` wrote."""
-    found = json.loads(text)
-    return Matching(tuple(Match(**row) for row in found["matches"]), tuple(found["images"]), tuple(found["drawings"]))
+def from_json(text: bytes) -> list[Matching]:
+    """The matchings that `to_json` wrote."""
+    return [
+        Matching(tuple(Match(**row) for row in found["matches"]), tuple(found["images"]), tuple(found["drawings"]))
+        for found in json.loads(text)
+    ]
 
 
 def listed_rules(matching: Matching) -> Sequence[str]:

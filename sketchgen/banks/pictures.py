@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,10 +21,18 @@ MAX_PIXELS = 16_000_000
 class PictureBank:
     """Drawings in picture files."""
 
-    def __init__(self, source: str, files: Mapping[str, Sequence[Path]]) -> None:
-        """source: what the shards call it; files: of each class, in a fixed order, one at least."""
+    def __init__(
+        self, source: str, files: Mapping[str, Sequence[Path]], photo_of: Callable[[Path], str] | None = None
+    ) -> None:
+        """source: what the shards call it; files: of each class, in a fixed order, one at least; photo_of: the photo
+        that a drawing was made of, where it was made of one."""
         self._source = source
         self._files = dict(files)
+        self._of_photo: dict[str, tuple[str, list[Path]]] = {}
+        for category, paths in self._files.items() if photo_of else ():
+            for path in paths:
+                assert photo_of is not None
+                self._of_photo.setdefault(photo_of(path), (category, []))[1].append(path)
 
     @property
     def categories(self) -> tuple[str, ...]:
@@ -36,7 +44,21 @@ class PictureBank:
         if category not in self._files:
             raise ValueError(f"{self._source} has no drawings of {category!r}")
         files = self._files[category]
-        path = files[seed % len(files)]
+        return self._read(category, files[seed % len(files)])
+
+    def pair(self, photo: str, seed: int) -> tuple[Drawing, Drawing] | None:
+        """A drawing made of this photo, and one of another photo of its class; None where there are not both.
+
+        Raises ValueError as `draw`.
+        """
+        category, own = self._of_photo.get(photo, ("", []))
+        others = [path for path in self._files.get(category, ()) if path not in own]
+        if not own or not others:
+            return None
+        mine, other = own[seed % len(own)], others[seed % len(others)]
+        return self._read(category, mine), self._read(category, other)
+
+    def _read(self, category: str, path: Path) -> Drawing:
         return Drawing(f"{self._source}/{path.stem}", category, self._source, self._source, "human", read_drawing(path))
 
     def lookalikes(self, category: str) -> tuple[str, ...]:

@@ -14,36 +14,21 @@ from sketchgen.bank import split_of
 SOURCE = "sketchy"
 TRANSFORM = "tx_000100000000"
 """Centred, the object spanning 78 % of the square."""
-UNSEEN: dict[str, tuple[str, ...]] = {
-    "": (),
-    "25": (
-        *("cup", "swan", "harp", "squirrel", "snail", "ray", "pineapple", "volcano", "rifle", "scissors", "parrot"),
-        *("windmill", "teddy_bear", "tree", "wine_bottle", "deer", "chicken", "airplane", "wheelchair", "tank"),
-        *("umbrella", "butterfly", "camel", "horse", "bell"),
-    ),
-    "21": (
-        *("bat", "cabin", "cow", "dolphin", "door", "giraffe", "helicopter", "mouse", "pear", "raccoon", "rhinoceros"),
-        *("saw", "scissors", "seagull", "skyscraper", "songbird", "sword", "tree", "wheelchair", "windmill", "window"),
-    ),
-}
-"""Classes that zero-shot protocols keep out of training: of Shen et al. (2018), and of Yelamarthi et al. (2018)."""
 
 
-def sketchy_files(folder: Path, split: str, unseen: str) -> dict[str, list[Path]]:
+def sketchy_files(folder: Path, split: str) -> dict[str, list[Path]]:
     """The valid drawings of a split, by class, in the order of their names.
 
-    split: train or val, by photo, so that no photo has drawings in both; unseen: a key of UNSEEN, whose classes are
-    left out of train. Raises ValueError for a folder that is not laid out as above.
+    split: train or val, by photo, so that no photo has drawings in both. Raises ValueError for a folder that is not
+    laid out as above.
     """
     root = folder / "256x256" / "sketch" / TRANSFORM
     if not root.is_dir():
         raise ValueError(f"{folder} does not look like Sketchy: there is no folder 256x256/sketch/{TRANSFORM}")
     invalid = {name for path in (folder / "info").glob("invalid*.txt") for name in _names(path)}
-    listed = folder / "info" / "testset.txt"
-    test = set(_names(listed)) if listed.is_file() else None
-    left_out = UNSEEN[unseen] if split == "train" else ()
+    test = testset(folder)
     found: dict[str, list[Path]] = {}
-    for place in sorted(path for path in root.iterdir() if path.is_dir() and path.name not in left_out):
+    for place in sorted(path for path in root.iterdir() if path.is_dir()):
         files = [
             path
             for path in sorted(place.glob("*.png"))
@@ -52,6 +37,12 @@ def sketchy_files(folder: Path, split: str, unseen: str) -> dict[str, list[Path]
         if files:
             found[place.name] = files
     return found
+
+
+def testset(folder: Path) -> set[str] | None:
+    """Names of the photos of the test set; None where there is no list of them."""
+    listed = folder / "info" / "testset.txt"
+    return set(_names(listed)) if listed.is_file() else None
 
 
 def photo_of(drawing: Path) -> str:

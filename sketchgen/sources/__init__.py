@@ -7,7 +7,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
@@ -21,10 +21,14 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from data_manifests.schema import source_manifest
 from sketchgen.index import IMAGES_A_GROUP, VERSION, Index, IndexBuilder, batch_of, images_of, open_index
+from sketchgen.shapeworld import CLASSES
 from sketchgen.source import SourceConfig, SourceImage, annotation_files
-from sketchgen.sources import coco, openimages, shapeworld
+from sketchgen.sources import coco, openimages, pixmo_count, shapeworld, sketchy, vqav2
 from sketchgen.store import open_url
 
+LISTED: dict[str, Any] = {"pixmo_count": pixmo_count, "vqav2": vqav2, "sketchy": sketchy}
+"""Readers by kind of sources small enough to need no index: each has `read(config)`, which gives every image, and
+`fingerprint(config)`."""
 LINE_SECONDS = 15.0
 """Without a terminal (a log file, CI) a line this often replaces the live bar."""
 
@@ -40,8 +44,7 @@ def read_source(config: SourceConfig) -> Iterator[SourceImage]:
 
 def read_batches(config: SourceConfig, console: Console | None = None) -> Iterator[pa.RecordBatch]:
     """The same, images without an instance included, as rows of `sketchgen.index.SCHEMA`."""
-    if config.generated:
-        stream = shapeworld.read(config.world)
+    if (stream := _listed(config)) is not None:
         if config.limit:
             stream = islice(stream, config.limit)
         while images := list(islice(stream, IMAGES_A_GROUP)):
@@ -59,7 +62,34 @@ def read_batches(config: SourceConfig, console: Console | None = None) -> Iterat
 
 def source_fingerprint(config: SourceConfig, console: Console | None = None) -> str:
     """sha256 of the annotations, or of what generates them: two runs with the same one plan the same work."""
-    return shapeworld.fingerprint(config.world) if config.generated else index_of(config, console).fingerprint
+    if config.generated:
+        return shapeworld.fingerprint(config.world)
+    if reader := LISTED.get(source_manifest(config.name)[0].kind):
+        return str(reader.fingerprint(config))
+    return index_of(config, console).fingerprint
+
+
+def categories_of(config: SourceConfig) -> Iterable[str]:
+    """Every class that the source looked for, in its own spelling, sorted. Raises as `read_source`."""
+    if config.generated:
+        return CLASSES
+    if (stream := _listed(config)) is not None:
+        named = {name for image in stream for name in _names_in(image)}
+        return sorted(named)
+    return index_of(config).categories
+
+
+def _listed(config: SourceConfig) -> Iterator[SourceImage] | None:
+    """The images of a source that has no index; None for one that has."""
+    if config.generated:
+        return shapeworld.read(config.world)
+    reader = LISTED.get(source_manifest(config.name)[0].kind)
+    return reader.read(config) if reader else None
+
+
+def _names_in(image: SourceImage) -> Iterator[str]:
+    yield from (row.instance.category for row in image.instances)
+    yield from (query.category for query in image.asked if query.category)
 
 
 def index_of(config: SourceConfig, console: Console | None = None) -> Index:

@@ -8,7 +8,7 @@ from random import Random
 from typing import NamedTuple
 
 from data_manifests.schema import Object
-from sketchgen.bank import SketchBank
+from sketchgen.bank import Drawing, SketchBank
 from sketchgen.tasks.config import TasksConfig
 
 
@@ -18,6 +18,8 @@ class Choice(NamedTuple):
     category: str
     object_id: str
     is_present: bool
+    drawing: Drawing | None = None
+    """Where it had to be drawn for the choice."""
 
 
 def choose_categories(

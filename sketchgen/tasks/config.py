@@ -27,6 +27,9 @@ class TasksConfig:
     """Different numbers that an image must hold before its classes are counted."""
     min_singles: int = 2
     """Classes with few enough boxes (`max_boxes`) that an image must hold before a box is asked for."""
+    own: float = 0.0
+    """Share of the photos of sketchy that are asked whether a drawing was made of this very photo, or of another of its
+    class, in place of whether the class is there."""
     max_boxes: int = 1
     """Boxes of one answer at most; a class with more instances is not asked for its boxes."""
 
@@ -39,7 +42,7 @@ def check_tasks(config: TasksConfig) -> None:
         raise ValueError(f"tasks.names: there is no task {unknown[0]!r}; known are {', '.join(TASK_NAMES)}")
     if not 2 <= config.max_rows <= MAX_ROWS:
         raise ValueError(f"tasks.max_rows is {config.max_rows}, must be from 2 to {MAX_ROWS} (rows of a strip)")
-    for name in ("lookalikes", "zero_rate"):
+    for name in ("lookalikes", "zero_rate", "own"):
         if not 0 <= getattr(config, name) <= 1:
             raise ValueError(f"tasks.{name} is {getattr(config, name)}, must be from 0 to 1")
     for name in ("min_counts", "min_singles", "max_boxes"):

@@ -26,6 +26,8 @@ class Facts:
 
     image: Image
     objects: tuple[Object, ...]
+    alike: frozenset[str] = frozenset()
+    """Classes easily confused with one that is there."""
 
     @cached_property
     def present(self) -> set[str]:

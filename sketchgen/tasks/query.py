@@ -6,6 +6,9 @@ from data_manifests.schema import Box, Query, Sketch
 from sketchgen.tasks.config import TaskName
 
 TEMPLATE = "template"
+"""Who answered: words that facts filled."""
+ANNOTATION = "annotation"
+"""Who answered: the people who annotated the source."""
 
 
 def make_query(
@@ -17,6 +20,7 @@ def make_query(
     question: str = "",
     answer: str = "",
     match: bool | None = None,
+    source: str = TEMPLATE,
 ) -> Query:
     """A query about one sketch. Its id names the task, the row and, where a task has several, the kind."""
     return Query(
@@ -29,5 +33,5 @@ def make_query(
         question=question,
         answers=[answer],
         match=-1 if match is None else 1 if match else 0,
-        answer_source=TEMPLATE,
+        answer_source=source,
     )

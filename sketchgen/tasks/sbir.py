@@ -11,5 +11,14 @@ from sketchgen.tasks.query import make_query
 
 
 def sbir(facts: Facts, sketches: Sequence[Sketch], seed: int, config: TasksConfig) -> list[Query]:
-    """One query for each sketch; `choose_categories` sees to it that half of them match."""
-    return [make_query("sbir", sketch, match=sketch.category in facts.present) for sketch in sketches]
+    """One query for each sketch; `choose_categories` sees to it that half of them match.
+
+    The id of one that does not says whether its class is `alike` one that is there, or `random`.
+    """
+    return [_asked(facts, sketch) for sketch in sketches]
+
+
+def _asked(facts: Facts, sketch: Sketch) -> Query:
+    is_there = sketch.category in facts.present
+    kind = "" if is_there else "alike" if sketch.category in facts.alike else "random"
+    return make_query("sbir", sketch, kind, match=is_there)

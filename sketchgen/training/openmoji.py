@@ -20,6 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.morphology import skeletonize
 
+from sketchgen.svg import render
+
 STROKE = 2.4
 """Width of drawn strokes in pixels of a 256 px square."""
 
@@ -127,14 +129,6 @@ def split_layers(svg: bytes) -> tuple[str, str]:
                 layer.remove(child)
         texts.append(ElementTree.tostring(layer, encoding="unicode"))
     return texts[0], texts[1]
-
-
-def render(svg: str, side: int) -> NDArray[np.uint8]:
-    """The SVG as [side, side, 4] RGBA uint8, not premultiplied, transparent where nothing is drawn."""
-    from resvg_py import svg_to_bytes
-
-    png = np.frombuffer(svg_to_bytes(svg_string=svg, width=side, height=side, skip_system_fonts=True), np.uint8)
-    return np.asarray(cv2.cvtColor(cv2.imdecode(png, cv2.IMREAD_UNCHANGED), cv2.COLOR_BGRA2RGBA), np.uint8)
 
 
 def drawing_pair(drawing: Drawing, side: int) -> Pair | None:

@@ -273,7 +273,7 @@ def test_the_held_out_style_never_gets_into_training(tmp_path: Path) -> None:
 
 
 def test_scenes_and_sketches_are_of_one_split(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"source\.world\.split is 'train' and bank\.split 'val'"):
+    with pytest.raises(ValueError, match=r"source\.world\.split is 'train' and bank\.split is 'val'"):
         run_instructions(world(tmp_path / "out", bank=BankConfig(split="val")), quiet())
 
 

@@ -126,7 +126,7 @@ CASES = [
     Case(
         "a path that leads out", edit(lambda d: d["images"][0].update(file_name="../../etc/passwd")), error="leads out"
     ),
-    Case("no annotation at all", edit(lambda d: d.update(annotations=[])), error="nothing to sketch"),
+    Case("no annotation at all", edit(lambda d: d.update(annotations=[])), error="nothing to work on"),
     Case("crowds alone", edit(lambda d: [a.update(iscrowd=1) for a in d["annotations"]]), error="all left out.*crowd"),
     # rows
     Case("a box of three", set_row(bbox=[1, 2, 3]), row="box-invalid"),

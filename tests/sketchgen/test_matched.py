@@ -54,7 +54,7 @@ def test_what_is_alike_comes_from_the_bank_or_from_the_groups_of_the_vocabulary(
 
 def test_the_report_comes_back_as_it_was() -> None:
     found = vocabulary().match(["couch", "cat", "mug"], ["sofa", "Cat", "moon"], "", "quickdraw")
-    assert from_json(to_json(found)) == found
+    assert from_json(to_json([found, found])) == [found, found]
     assert listed_rules(found) == ["alias 1", "spelling 1"]
 
 

@@ -42,7 +42,7 @@ def test_a_plan_comes_back_as_it_was(tmp_path: Path, images: list[SourceImage], 
     batches = [batch_of(images[start : start + per_batch]) for start in range(0, len(images), per_batch)]
     rows = [row for image in images for row in image.instances]
     if not any(row.status == "planned" for row in rows):
-        with pytest.raises(ValueError, match="nothing to sketch"):
+        with pytest.raises(ValueError, match="nothing to work on"):
             write_plan(lambda: batches, per_shard, storage)
         return
     plan = write_plan(lambda: batches, per_shard, storage)
@@ -61,6 +61,6 @@ def test_a_plan_comes_back_as_it_was(tmp_path: Path, images: list[SourceImage], 
 
 def test_a_source_without_rows_is_an_error_and_leaves_no_plan(tmp_path: Path) -> None:
     storage = Storage(str(tmp_path))
-    with pytest.raises(ValueError, match="nothing to sketch"):
+    with pytest.raises(ValueError, match="nothing to work on"):
         write_plan(lambda: [], 4, storage)
     assert storage.names() == []

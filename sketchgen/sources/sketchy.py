@@ -1,0 +1,50 @@
+"""Photos of the Sketchy Database: each shows an object of one class, and where is not known.
+
+`256x256/photo/tx_000000000000/CLASS/PHOTO.jpg`; a photo belongs to the split that its drawings belong to.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from sketchgen.banks.sketchy import split_of_photo, testset
+from sketchgen.instance import Instance
+from sketchgen.source import SourceConfig, SourceImage, SourceInstance, image_folder
+from sketchgen.store import is_local, open_url
+
+SIDE = 256
+LICENSE = "ImageNet: research only"
+
+
+def read(config: SourceConfig) -> Iterator[SourceImage]:
+    """The photos of a split, by class and name; the one instance of each has the whole photo for its box.
+
+    Raises ValueError for a folder that is not laid out as above, and for one that is not on a local disk.
+    """
+    for path in _photos(config):
+        name, category = path.stem, path.parent.name
+        whole = (0.0, 0.0, float(SIDE), float(SIDE))
+        instance = SourceInstance(Instance(f"{name}/0", category, whole))
+        yield SourceImage(name, f"{category}/{path.name}", SIDE, SIDE, LICENSE, (instance,))
+
+
+def fingerprint(config: SourceConfig) -> str:
+    """sha256 of the names. Raises ValueError as `read`."""
+    names = "\n".join(f"{path.parent.name}/{path.name}" for path in _photos(config))
+    return hashlib.sha256(names.encode()).hexdigest()
+
+
+def _photos(config: SourceConfig) -> list[Path]:
+    folder = image_folder(config)
+    fs, path = open_url(folder, "source.images")
+    if not is_local(fs):
+        raise ValueError(f"source.images is {folder}: photos of {config.name} are listed one by one, on a local disk")
+    test = testset(Path(config.root)) if config.root else None
+    return [
+        path
+        for place in sorted(place for place in Path(path).iterdir() if place.is_dir())
+        for path in sorted(place.glob("*.jpg"))
+        if split_of_photo(path.stem, test) == config.split
+    ]

@@ -14,6 +14,7 @@ which infer types from the first samples stay right. Field names are an interfac
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar
 
@@ -57,7 +58,8 @@ class Object(_Record):
     """One annotated object of the image, with or without a sketch.
 
     status: `written` (it has a sketch), `rejected` (a check refused it), `dropped` (the plan left it
-    out), `crowd` (the box holds many, or no plain object but a picture of one: leave its class out of counts).
+    out), `crowd` (the box holds many, or no plain object but a picture of one, or where in it is not known: leave its
+    class out of counts).
     """
 
     object_id: str
@@ -247,24 +249,52 @@ class Bank(_Record):
 
 
 class Part(_Record):
-    """One source of a mixture, and its share."""
+    """One part of a mixture: its shards, its share, and, where they are to be made, of what."""
 
     shards: str
+    """Folder: a path or URL; of shards that are to be made, below that of the mixture."""
     weight: Annotated[float, Field(gt=0, le=1)]
+    source: str = ""
+    """Photos: the name of a source; "" for shards that are there."""
+    split: Literal["train", "val"] = "train"
+    images: Annotated[int, Field(ge=0)] = 0
+    """Photos that are drawn from the source; 0 = all."""
+    images_per_shard: Annotated[int, Field(ge=1)] = 250
+    tasks: list[Literal["describe", "bbox", "count", "vqa", "sbir"]] = []
+    ask: dict[str, int | float | list[str]] = {}
+    """How they are asked: fields of sketchgen's TasksConfig that differ from its defaults."""
+    banks: dict[str, Annotated[float, Field(gt=0, le=1)]] = {}
+    """Drawings: the share of each bank, of classes that all have; sketchvcl-NAME is a bank of kind sketchvcl."""
+
+    @model_validator(mode="after")
+    def _sum(self) -> Part:
+        if self.banks:
+            _check_sum(self.banks.values(), f"banks of {self.shards!r}")
+        if self.source and not self.tasks:
+            raise ValueError(f"part {self.shards!r} has a source and no tasks")
+        return self
 
 
 class Mixture(_Record):
     """Shards and the share of each in training; weights sum to one."""
 
     name: str
+    title: str = ""
+    description: str = ""
+    size: Annotated[int, Field(ge=0)] = 0
+    """Queries of all parts together, where they are to be made; 0 = all that there are."""
     parts: Annotated[list[Part], Field(min_length=1)]
 
     @model_validator(mode="after")
     def _sum(self) -> Mixture:
-        total = sum(part.weight for part in self.parts)
-        if abs(total - 1) > 1e-6:
-            raise ValueError(f"weights of mixture {self.name!r} sum to {total:.6f}, must be 1")
+        _check_sum((part.weight for part in self.parts), f"weights of mixture {self.name!r}")
         return self
+
+
+def _check_sum(weights: Iterable[float], what: str) -> None:
+    total = sum(weights)
+    if abs(total - 1) > 1e-6:
+        raise ValueError(f"{what} sum to {total:.6f}, must be 1")
 
 
 def load_manifest(path: Path, kind: type[Manifest]) -> Manifest:
@@ -280,6 +310,11 @@ def load_manifest(path: Path, kind: type[Manifest]) -> Manifest:
 def bank_manifest(name: str) -> Bank:
     """The manifest of a bank that comes with the package."""
     return load_manifest(Path(__file__).parent / "banks" / f"{name}.yaml", Bank)
+
+
+def mixture_manifest(name: str) -> Mixture:
+    """The mixture of this name that comes with the package."""
+    return load_manifest(Path(__file__).parent / "mixtures" / f"{name}.yaml", Mixture)
 
 
 def source_manifest(name: str) -> tuple[Source, Path]:

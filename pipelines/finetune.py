@@ -37,19 +37,19 @@ def learn() -> TrainConfig:
 def o3slm_7b() -> TrainConfig:
     """The paper's stage II: 215K queries, one epoch."""
     base = from_stage_one(pretrain.o3slm_7b())
-    return replace(base, loader=replace(base.loader, shards="data/finetune_215k"), steps=8_960)
+    return replace(base, loader=replace(base.loader, shards="out/instructions/finetune_215k/mixture.yaml"), steps=8_960)
 
 
 def o3slm_13b() -> TrainConfig:
     """The paper's 13B."""
     base = from_stage_one(pretrain.o3slm_13b())
-    return replace(base, loader=replace(base.loader, shards="data/finetune_215k"), steps=8_960)
+    return replace(base, loader=replace(base.loader, shards="out/instructions/finetune_215k/mixture.yaml"), steps=8_960)
 
 
 def o3slm_7b_24gb() -> TrainConfig:
     """The 7B on a consumer card. Untested on a GPU."""
     base = from_stage_one(pretrain.o3slm_7b_24gb())
-    return replace(base, loader=replace(base.loader, shards="data/finetune_215k"), steps=8_960)
+    return replace(base, loader=replace(base.loader, shards="out/instructions/finetune_215k/mixture.yaml"), steps=8_960)
 
 
 RECIPES = {recipe.__name__: recipe for recipe in (tiny, learn, o3slm_7b, o3slm_13b, o3slm_7b_24gb)}

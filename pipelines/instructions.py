@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 
+from data_manifests.schema import mixture_manifest
 from pipelines.exits import clean_exit
+from pipelines.mixtures import MixtureConfig, part_config, run_mixture
 from pipelines.recipes import choose
 from sketchgen.banks import BankConfig
 from sketchgen.engine import EngineConfig
 from sketchgen.instructions import InstructionsConfig, is_complete, run_instructions
-from sketchgen.shapeworld import HELD_OUT_STYLE, WorldConfig
+from sketchgen.shapeworld import HELD_OUT_STYLE
 from sketchgen.source import SourceConfig
 from sketchgen.tasks.config import TasksConfig
 
 
 def tiny() -> InstructionsConfig:
     """The embedded default: 1,500 scenes of shapeworld to train on."""
-    world = WorldConfig(split="train", num_scenes=1500)
-    return InstructionsConfig(
-        source=SourceConfig(name="shapeworld", world=world),
-        bank=BankConfig(split="train"),
-        images_per_shard=125,
-        out="out/instructions/tiny",
-    )
+    manifest = mixture_manifest("tiny")
+    return part_config(manifest.parts[0], 0, MixtureConfig("tiny", out="out/instructions/tiny"))
 
 
 def tiny_val() -> InstructionsConfig:
@@ -91,7 +90,19 @@ def _unseen(base: InstructionsConfig, num_scenes: int, out: str) -> Instructions
     )
 
 
+def pretrain_600k() -> MixtureConfig:
+    """The paper's stage I: descriptions of Objects365 and Open Images, with sketches made of them."""
+    return MixtureConfig("pretrain_600k", out="out/instructions/pretrain_600k")
+
+
+def finetune_215k() -> MixtureConfig:
+    """The paper's stage II: detection, counting, questions, retrieval; with drawings of Sketchy, Quick, Draw! and
+    sketches made of COCO."""
+    return MixtureConfig("finetune_215k", out="out/instructions/finetune_215k")
+
+
 RECIPES = {recipe.__name__: recipe for recipe in (tiny, tiny_val, learn, learn_val, learn_brush, coco, coco_val)}
+MIXTURES = {recipe.__name__: recipe for recipe in (pretrain_600k, finetune_215k)}
 
 
 def ensure(recipe: str, console: Console, out: str = "") -> str:
@@ -114,9 +125,27 @@ def ensure(recipe: str, console: Console, out: str = "") -> str:
 def main() -> None:
     """Parse the recipe's name and its overrides, run it, and exit with 1 if anything failed."""
     with clean_exit("finished shards are kept, run the same command to go on"):
-        config = choose(RECIPES, "python -m pipelines.instructions", "Pair photos with sketches and ask about both.")
-        failed = run_instructions(config, Console(highlight=False))
+        recipes: dict[str, Callable[[], InstructionsConfig | MixtureConfig]] = {**RECIPES, **MIXTURES}
+        recipes |= _own(sys.argv[1:])
+        config = choose(recipes, "python -m pipelines.instructions", "Pair photos with sketches and ask about both.")
+        console = Console(highlight=False)
+        if isinstance(config, MixtureConfig):
+            failed = run_mixture(config, console)
+        else:
+            failed = run_instructions(config, console)
     sys.exit(1 if failed else 0)
+
+
+def _own(args: Sequence[str]) -> dict[str, Callable[[], InstructionsConfig | MixtureConfig]]:
+    """The recipe of a user's manifest, where the command line names one."""
+    if not args or not args[0].endswith((".yaml", ".yml")):
+        return {}
+
+    def own() -> MixtureConfig:
+        """A mixture of your own."""
+        return MixtureConfig(args[0], out=f"out/instructions/{Path(args[0]).stem}")
+
+    return {args[0]: own}
 
 
 if __name__ == "__main__":

@@ -58,7 +58,7 @@ def o3slm_7b() -> TrainConfig:
         stage="pretrain",
         recipe="o3slm_7b",
         model=ModelConfig(base="llava-hf/llava-1.5-7b-hf", connector="full", language="lora", checkpointing=True),
-        loader=LoaderConfig(shards="data/pretrain_600k", batch_size=12, workers=4),
+        loader=LoaderConfig(shards="out/instructions/pretrain_600k/mixture.yaml", batch_size=12, workers=4),
         processor=ProcessorConfig(tasks=("describe",), max_length=2048),
         optimizer=OptimizerConfig(lr=2e-5),
         steps=25_000,

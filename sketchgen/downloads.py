@@ -40,7 +40,7 @@ class Downloads:
         """
         if not re.fullmatch("[0-9a-f]{64}", sha256):  # it becomes the name of a file
             raise PhotoError("image-changed", f"{sha256!r:.80} is no sha256: nothing says which picture was annotated")
-        path = self._folder / sha256[:2] / sha256
+        path = self._folder / sha256
         try:
             data = path.read_bytes()
             if hashlib.sha256(data).hexdigest() == sha256:

@@ -15,6 +15,7 @@ from data_manifests.schema import SCHEMA_VERSION, STRIP_SIDE, Image, Object, Que
 from data_manifests.vocabulary import vocabulary
 from sketchgen.bank import Drawing, SketchBank
 from sketchgen.banks.pictures import PictureBank
+from sketchgen.colour import colour_of
 from sketchgen.ledger import QueryRow
 from sketchgen.photo import Photo, PhotoConfig, PhotoError, decode
 from sketchgen.plan import Plan, read_plan, read_shard_plan
@@ -77,6 +78,7 @@ class InstructionWorker:
         self._label, self._source = material.source.called, material.source.name
         self._knows = material.source.knows
         self._tasks = tasks
+        self._with_colours = "vqa" in tasks.names and "colour" in tasks.questions
         self._photo = photo
         self._seed = seed
         self._plan = read_plan(storage)
@@ -93,6 +95,7 @@ class InstructionWorker:
             for image, read in self._read_ahead(map(self._named, images), budget):
                 writer.images += 1
                 writer.rows += self._add(writer, shard, image, read, budget, surplus, clock)
+                budget.pass_on()
                 if writer.images % IMAGES_AN_EVENT == 0:
                     yield _progress(shard, writer, clock, done=False)
         yield _progress(shard, writer, clock, done=True)
@@ -150,7 +153,7 @@ class InstructionWorker:
         except PhotoError as error:
             return [*rows, _refused(blank, error.reason, str(error))]
         with clock("facts"):
-            facts = _facts(image, photo, self._label, self._bank, self._knows)
+            facts = _facts(image, photo, self._label, self._bank, self._with_colours)
         with clock("ask"):
             seed = seed_of(self._seed, self._label, image.image_id)
             pair = self._pairs.pair(image.image_id, seed) if self._pairs else None
@@ -165,7 +168,7 @@ class InstructionWorker:
         add_to_surplus(surplus, asked.choices)
         with clock("write"):
             sketches = [_sketch(row, choice.object_id, drawing) for row, (choice, drawing) in enumerate(drawn)]
-            record = _record(facts, sketches, asked.queries)
+            record = _record(_stored(facts, self._knows), sketches, asked.queries)
             strip = [drawing.image for _, drawing in drawn] or [BLANK]
             key = writer.add(photo.jpeg, strip, record, plain_png)
         return rows + [_written(blank, query, key, sketches) for query in asked.queries]
@@ -236,10 +239,14 @@ def _without(asked: Asked, drawings: Sequence[Drawing | None]) -> tuple[Asked, l
     return compact(asked, queries), drawn
 
 
-def _facts(image: SourceImage, photo: Photo, label: str, bank: SketchBank, knows: str) -> Facts:
-    """What is annotated, in pixels of the stored photo, with the masks that the source ships."""
+def _facts(image: SourceImage, photo: Photo, label: str, bank: SketchBank, with_colours: bool) -> Facts:
+    """What is annotated, in pixels of the stored photo, with the masks that the source ships.
+
+    with_colours: also what is seen of the only object of a class.
+    """
     height, width = photo.rgb.shape[:2]
-    objects = []
+    counts = Counter(row.instance.category for row in image.instances)
+    objects, colours = [], {}
     for row in image.instances:
         if row.reason == TWICE:
             continue
@@ -249,9 +256,11 @@ def _facts(image: SourceImage, photo: Photo, label: str, bank: SketchBank, knows
         record = object_record(instance, mask if mask.area else None, status, width, height)
         if record is not None:
             objects.append(Object.model_validate(record))
+            if with_colours and counts[instance.category] == 1:
+                colours[instance.object_id] = colour_of(photo.rgb, mask)
     shown = Image(source=label, id=image.image_id, width=width, height=height, license=image.license)
     alike = frozenset(twin for name in {o.category for o in objects} for twin in bank.lookalikes(name))
-    return Facts(shown, tuple(objects), alike)
+    return Facts(shown, tuple(objects), alike, colours)
 
 
 def _sketch(row: int, object_id: str, drawing: Drawing) -> Sketch:
@@ -264,6 +273,13 @@ def _sketch(row: int, object_id: str, drawing: Drawing) -> Sketch:
         object_id=object_id,
         generator=drawing.generator,
     )
+
+
+def _stored(facts: Facts, knows: str) -> Facts:
+    """The facts as the sample tells them: nobody is to count, or box, what is only known to be there."""
+    if knows != "classes":
+        return facts
+    return replace(facts, objects=tuple(o.model_copy(update={"status": "crowd"}) for o in facts.objects))
 
 
 def _record(facts: Facts, sketches: list[Sketch], queries: list[Query]) -> bytes:

@@ -230,7 +230,8 @@ def _check_agreement(config: InstructionsConfig) -> None:
     if len(set(splits.values())) > 1:
         seen = " and ".join(f"{name} is {split!r}" for name, split in splits.items())
         raise ValueError(
-            f"{seen}: scenes and sketches of one run must be of one split, or an evaluation would see what was trained on"
+            f"{seen}: scenes and sketches of one run must be of one split, or an evaluation would see what was trained "
+            "on"
         )
     if strange := [name for name in config.tasks.names if name not in ANSWERED[config.source.knows]]:
         raise ValueError(
@@ -281,21 +282,23 @@ def _print_plan(plan: Plan, done: int, config: InstructionsConfig, console: Cons
     rows = f"{plan.asked:,} questions" if plan.asked else f"{plan.instances:,} instances"
     size = f", {config.size:,} queries at most" if config.size else ""
     console.print(
-        f"[bold]{escape(name)}[/]: {plan.images:,} images, {rows}, {plan.shards:,} shards, {done:,} done{size}. Sketches "
-        f"of {_bank_names(config)} ({config.bank.split}), tasks {', '.join(config.tasks.names)}, engine "
+        f"[bold]{escape(name)}[/]: {plan.images:,} images, {rows}, {plan.shards:,} shards, {done:,} done{size}. "
+        f"Sketches of {_bank_names(config)} ({config.bank.split}), tasks {', '.join(config.tasks.names)}, engine "
         f"{config.engine.name}, to {escape(config.out)}",
         soft_wrap=True,
     )
 
 
 def _bank_names(config: InstructionsConfig) -> str:
+    if config.source.knows == "questions":
+        return "no bank"
     return " + ".join(bank.name for bank in (config.bank, *config.also))
 
 
 def _print_matchings(matchings: Sequence[Matching], config: InstructionsConfig, console: Console) -> None:
     """Which classes can be asked about, where that is not all of them."""
     for bank, matching in zip((config.bank, *config.also), matchings, strict=True):
-        if not matching.images and not matching.drawings:
+        if config.source.knows == "questions" or not (matching.images or matching.drawings):
             continue
         undrawn = ", ".join(matching.images[:8]) + (", ..." if len(matching.images) > 8 else "")
         console.print(

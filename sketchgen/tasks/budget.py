@@ -22,16 +22,19 @@ class Budget:
         return self._left == 0
 
     def pick(self, queries: Sequence[Query], seed: int) -> list[Query]:
-        """The queries that one image gives, in their order: of each task about as many, of `sbir` as many yes as no over
-        the images."""
+        """The queries that one image gives, in their order: of each task about as many, of `sbir` as many yes as no
+        over the images."""
         taken = list(queries)
         if self._left >= 0:
             share = -(-self._left // max(1, self._images))
             taken = self._draw(queries, min(share, self._left), Random(f"budget/{seed}"))
             self._left -= len(taken)
-        self._images -= 1
         self._ahead += sum(_lean(query) for query in taken)
         return taken
+
+    def pass_on(self) -> None:
+        """The next image is on, whatever this one gave."""
+        self._images -= 1
 
     def _draw(self, queries: Sequence[Query], number: int, random: Random) -> list[Query]:
         waiting: dict[str, list[Query]] = {}

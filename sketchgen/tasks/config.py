@@ -9,6 +9,8 @@ from data_manifests.schema import MAX_ROWS
 
 TaskName = Literal["describe", "bbox", "count", "vqa", "sbir"]
 TASK_NAMES: tuple[TaskName, ...] = get_args(TaskName)
+QuestionKind = Literal["category", "presence", "place", "number", "neighbour", "comparison", "size", "colour"]
+QUESTION_KINDS: tuple[QuestionKind, ...] = get_args(QuestionKind)
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,8 @@ class TasksConfig:
     """Different numbers that an image must hold before its classes are counted."""
     min_singles: int = 2
     """Classes with few enough boxes (`max_boxes`) that an image must hold before a box is asked for."""
+    questions: tuple[QuestionKind, ...] = QUESTION_KINDS
+    """Kinds of questions of `vqa` that are made from facts."""
     own: float = 0.0
     """Share of the photos of sketchy that are asked whether a drawing was made of this very photo, or of another of its
     class, in place of whether the class is there."""
@@ -40,6 +44,13 @@ def check_tasks(config: TasksConfig) -> None:
         raise ValueError(f"tasks.names is empty: name at least one of {', '.join(TASK_NAMES)}")
     if unknown := [name for name in config.names if name not in TASK_NAMES]:
         raise ValueError(f"tasks.names: there is no task {unknown[0]!r}; known are {', '.join(TASK_NAMES)}")
+    if unknown_kinds := [kind for kind in config.questions if kind not in QUESTION_KINDS]:
+        known = ", ".join(QUESTION_KINDS)
+        raise ValueError(f"tasks.questions: there is no kind {unknown_kinds[0]!r}; known are {known}")
+    if "vqa" in config.names and not {"category", "presence"} & set(config.questions):
+        raise ValueError(
+            "tasks.questions must hold category or presence: of a class that is not there nothing else is asked"
+        )
     if not 2 <= config.max_rows <= MAX_ROWS:
         raise ValueError(f"tasks.max_rows is {config.max_rows}, must be from 2 to {MAX_ROWS} (rows of a strip)")
     for name in ("lookalikes", "zero_rate", "own"):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from data_manifests.schema import Box, Image, Object
@@ -28,6 +29,8 @@ class Facts:
     objects: tuple[Object, ...]
     alike: frozenset[str] = frozenset()
     """Classes easily confused with one that is there."""
+    colours: Mapping[str, str] = field(default_factory=dict)
+    """The colour of objects, by their id, where one word is enough."""
 
     @cached_property
     def present(self) -> set[str]:

@@ -31,10 +31,10 @@ def vqa(facts: Facts, sketches: Sequence[Sketch], seed: int, config: TasksConfig
     queries = []
     for sketch in sketches:
         possible = _possible(facts, sketch, numbers.get(sketch.row), random)
-        kinds = list(words.QUESTIONS)
+        kinds = list(config.questions)
         kind = random.choice(kinds)
         if kind not in possible and sketch.category in facts.counted:
-            kind = random.choice([name for name in possible if name != "presence"])
+            kind = random.choice([name for name in possible if name in kinds and name != "presence"] or ["presence"])
         if kind in possible:
             fill, answer = possible[kind]
             question = random.choice(words.QUESTIONS[kind]).format(**fill)
@@ -56,6 +56,8 @@ def _possible(facts: Facts, sketch: Sketch, number: int | None, random: Random) 
             "place": _place,
             "neighbour": _neighbour,
             "comparison": _comparison,
+            "size": _size,
+            "colour": _colour,
         }
         for kind, make in makers.items():
             if question := make(facts, found[0], random):
@@ -65,6 +67,17 @@ def _possible(facts: Facts, sketch: Sketch, number: int | None, random: Random) 
 
 def _place(facts: Facts, target: Object, random: Random) -> Asked | None:
     return ({}, facts.place(target.box)) if facts.has_clear_place(target.box) else None
+
+
+def _size(facts: Facts, target: Object, random: Random) -> Asked | None:
+    """Not where it is of medium size: people would differ."""
+    size = facts.size(target.box)
+    return ({}, size) if size in (words.SIZES[0], words.SIZES[-1]) else None
+
+
+def _colour(facts: Facts, target: Object, random: Random) -> Asked | None:
+    colour = "" if target.category in words.PEOPLE else facts.colours.get(target.object_id, "")
+    return ({}, colour) if colour else None
 
 
 def _neighbour(facts: Facts, target: Object, random: Random) -> Asked | None:

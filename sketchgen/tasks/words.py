@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from sketchgen.colour import COLOURS
+
 SHOWS = ("The sketch shows {a} {name}.", "This is {a} {name}.")
 NUMBER_ONE = "There is 1 in the image."
 NUMBER_MANY = "There are {number} in the image."
@@ -26,8 +28,12 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
         "Is the object in the sketch larger or smaller than the {other}?",
         "Compared with the {other}, is the sketched object larger or smaller?",
     ),
+    "size": ("How large is the object in the sketch?", "Is the sketched object small or large in the image?"),
+    "colour": ("What colour is the object in the sketch?", "Which colour has the sketched object in the image?"),
 }
 
+PEOPLE = frozenset({"person", "man", "woman", "boy", "girl"})
+"""Whose colour nobody is asked for."""
 ARTICLES = ("a", "an")
 SIZES = ("small", "of medium size", "large")
 SHAPES = ("tall", "wide")
@@ -37,7 +43,7 @@ PLACES = (
     *("lower left", "lower middle", "lower right"),
 )
 RELATIONS = ("left of", "right of", "above", "below")
-ANSWERS = ("yes", "no", "larger", "smaller")
+ANSWERS = ("yes", "no", "larger", "smaller", *COLOURS)
 DIGITS = tuple("0123456789")
 
 

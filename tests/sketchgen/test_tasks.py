@@ -191,7 +191,7 @@ def test_vqa_asks_every_kind_and_answers_from_the_facts() -> None:
             assert "{" not in q.question
     assert answers == {
         ("cup", "category"): {"cup"}, ("cup", "presence"): {"yes"}, ("cup", "place"): {"upper left"},
-        ("cup", "number"): {"1"}, ("cup", "comparison"): {"smaller"},
+        ("cup", "number"): {"1"}, ("cup", "comparison"): {"smaller"}, ("cup", "size"): {"small"},
         ("dog", "category"): {"dog"}, ("dog", "presence"): {"yes"}, ("dog", "place"): {"upper middle"},
         ("dog", "number"): {"1"}, ("dog", "neighbour"): {"cup", "apple"}, ("dog", "comparison"): {"larger"},
         ("apple", "category"): {"apple"}, ("apple", "presence"): {"yes"}, ("apple", "number"): {"3"},

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 import tyro
@@ -14,11 +16,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from pipelines.exits import clean_exit
-from sketchgen.output import SETTINGS, completions, fingerprint, locked, shard_name
+from sketchgen.config import RunConfig
+from sketchgen.instructions import InstructionsConfig, run_instructions
+from sketchgen.output import SETTINGS, completions, fingerprint, locked, read_config, shard_name
 from sketchgen.passes import listed
 from sketchgen.plan import read_plan
 from sketchgen.report import count
-from sketchgen.run import read_config, run
+from sketchgen.run import run
 from sketchgen.storage import Storage
 from sketchgen.verify import verify
 
@@ -123,7 +127,7 @@ def run_stats(command: Stats, console: Console) -> int:
 def run_retry(command: Retry, console: Console) -> int:
     """Forget the shards that hold such rows, and make them again; returns the number that could not be made."""
     storage = Storage(command.out)
-    config = read_config(storage)
+    again = _same_run(storage, console)
     mark = fingerprint(json.loads(storage.read(SETTINGS)))
     with locked(storage):
         shards = [shard for shard in sorted(completions(storage, mark)) if _holds(storage, shard, command.reason)]
@@ -133,7 +137,14 @@ def run_retry(command: Retry, console: Console) -> int:
             return 0
         for shard in shards:
             storage.remove(shard_name(shard, "json"))
-    return run(config, console)
+    return again()
+
+
+def _same_run(storage: Storage, console: Console) -> Callable[[], int]:
+    """The last run into this folder, of whatever kind."""
+    if storage.exists(SETTINGS) and "bank" in json.loads(storage.read(SETTINGS)):
+        return partial(run_instructions, read_config(storage, InstructionsConfig), console)
+    return partial(run, read_config(storage, RunConfig), console)
 
 
 def _holds(storage: Storage, shard: int, reasons: tuple[str, ...]) -> bool:

@@ -17,6 +17,8 @@ from sketchgen.photo import PhotoError
 TIMEOUT = (10.0, 30.0)
 """Seconds to connect, and between two pieces of an answer."""
 RETRIES = 2
+BACKOFF = 1.0
+"""Seconds before the second of them; twice as long before each further one."""
 BUSY = (429, 500, 502, 503, 504)
 """Answers after which the same is asked again, later."""
 LARGEST = 64 * 1024**2
@@ -78,7 +80,7 @@ def _session() -> requests.Session:
     session = requests.Session()
     session.headers["User-Agent"] = AGENT
     retry = Retry(
-        RETRIES, status_forcelist=BUSY, backoff_factor=1.0, raise_on_status=False, respect_retry_after_header=False
+        RETRIES, status_forcelist=BUSY, backoff_factor=BACKOFF, raise_on_status=False, respect_retry_after_header=False
     )
     for scheme in ("http://", "https://"):
         session.mount(scheme, HTTPAdapter(max_retries=retry, pool_maxsize=32))

@@ -22,7 +22,7 @@ from sketchgen.plan import Plan, read_plan, read_shard_plan
 from sketchgen.png import plain_png
 from sketchgen.sample import object_record
 from sketchgen.seed import seed_of
-from sketchgen.segmentation import read_mask, rescale
+from sketchgen.segmentation import read_mask, read_rle, rescale
 from sketchgen.shard import ShardWriter, shard_writer
 from sketchgen.source import TWICE, ImageFiles, SourceConfig, SourceImage
 from sketchgen.storage import Storage
@@ -149,7 +149,8 @@ class InstructionWorker:
             return [*rows, _refused(blank, "not-needed", "the shard holds as many queries as it was to hold")]
         try:
             with clock("read"):
-                photo = decode(read(), (image.width, image.height), self._photo, image.relative)
+                declared = (image.width, image.height)
+                photo = decode(read(), declared, self._photo, image.relative, pixels=self._with_colours)
         except PhotoError as error:
             return [*rows, _refused(blank, error.reason, str(error))]
         with clock("facts"):
@@ -244,20 +245,20 @@ def _facts(image: SourceImage, photo: Photo, label: str, bank: SketchBank, with_
 
     with_colours: also what is seen of the only object of a class.
     """
-    height, width = photo.rgb.shape[:2]
+    width, height = photo.size
     counts = Counter(row.instance.category for row in image.instances)
     objects, colours = [], {}
     for row in image.instances:
         if row.reason == TWICE:
             continue
         instance = rescale(row.instance, photo.scale)
-        mask = read_mask(instance, height, width)
+        mask = read_rle(instance, height, width)
         status = "written" if row.status == "planned" else row.status
-        record = object_record(instance, mask if mask.area else None, status, width, height)
+        record = object_record(instance, mask, status, width, height)
         if record is not None:
             objects.append(Object.model_validate(record))
             if with_colours and counts[instance.category] == 1:
-                colours[instance.object_id] = colour_of(photo.rgb, mask)
+                colours[instance.object_id] = colour_of(photo.rgb, read_mask(instance, height, width))
     shown = Image(source=label, id=image.image_id, width=width, height=height, license=image.license)
     alike = frozenset(twin for name in {o.category for o in objects} for twin in bank.lookalikes(name))
     return Facts(shown, tuple(objects), alike, colours)

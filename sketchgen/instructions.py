@@ -26,7 +26,7 @@ from sketchgen.banks.pictures import PictureBank
 from sketchgen.config import absolute, absolute_source, check_least, source_settings
 from sketchgen.engine import EngineConfig, TaskFailed
 from sketchgen.instruction_worker import InstructionWorker, Material
-from sketchgen.output import PLAN, belongs_to, completions, fingerprint, shard_name
+from sketchgen.output import PLAN, belongs_to, completions, fingerprint, shard_name, write_config
 from sketchgen.passes import claimed, listed, make_shards, print_failed
 from sketchgen.photo import PhotoConfig
 from sketchgen.plan import Plan, read_plan, read_shard_plan, write_plan
@@ -98,6 +98,7 @@ def run_instructions(config: InstructionsConfig, console: Console) -> int:
     mark = fingerprint(settings)
     batches = partial(read_batches, config.source, console)
     with claimed(storage, settings, batches, config.images_per_shard, console, config.select) as plan:
+        write_config(storage, config)
         done = completions(storage, mark)
         todo = [shard for shard in range(plan.shards) if shard not in done]
         _print_plan(plan, len(done), config, console)

@@ -11,10 +11,12 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from filelock import FileLock, Timeout
+from pydantic import TypeAdapter, ValidationError
 
 from data_manifests.schema import Completion
 from sketchgen.storage import Storage
@@ -23,6 +25,9 @@ SETTINGS = "settings.json"
 PLAN = "plan.parquet"
 RECORD = re.compile(r"\d{6,}\.json")
 LOG = "log.jsonl"
+RUN = "run.json"
+"""The whole config of the last run, places and engine included: what `sketchgen retry` goes on with."""
+Config = TypeVar("Config")
 
 
 def shard_name(shard: int, suffix: str) -> str:
@@ -55,6 +60,23 @@ def locked(storage: Storage) -> Iterator[None]:
 def write_settings(storage: Storage, settings: dict[str, Any]) -> None:
     """Record the settings of a new folder; from now on it belongs to them."""
     storage.write(SETTINGS, (json.dumps(settings, indent=2, sort_keys=True) + "\n").encode())
+
+
+def write_config(storage: Storage, config: Any) -> None:
+    """Record the config (a dataclass) of the run that is about to begin."""
+    storage.write(RUN, (json.dumps(asdict(config), indent=1) + "\n").encode())
+
+
+def read_config(storage: Storage, kind: type[Config]) -> Config:
+    """The config of the last run into this folder. Raises ValueError where there is none that can be read."""
+    try:
+        return TypeAdapter(kind).validate_json(storage.read(RUN))
+    except FileNotFoundError:
+        raise ValueError(f"{storage.url} holds no {RUN}: it is no output of sketchgen") from None
+    except ValidationError as error:
+        raise ValueError(
+            f"{storage.url}/{RUN} is of another version ({error.errors()[0]['msg']}): run the same command once more"
+        ) from None
 
 
 def belongs_to(storage: Storage, settings: dict[str, Any]) -> bool:

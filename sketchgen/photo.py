@@ -45,19 +45,24 @@ class PhotoConfig:
 
 @dataclass(frozen=True, slots=True)
 class Photo:
-    """rgb: [H, W, 3] uint8 as stored; jpeg: its file; scale: (x, y) from annotated to stored pixels."""
+    """rgb: [H, W, 3] uint8 as stored, [0, 0, 3] where nobody asked for it; jpeg: its file; scale: (x, y) from annotated
+    to stored pixels; size: (width, height) as stored."""
 
     rgb: NDArray[np.uint8]
     jpeg: bytes
     scale: tuple[float, float]
+    size: tuple[int, int]
 
 
-def decode(data: bytes, declared: tuple[int, int], config: PhotoConfig, relative: bool = False) -> Photo:
+def decode(
+    data: bytes, declared: tuple[int, int], config: PhotoConfig, relative: bool = False, pixels: bool = True
+) -> Photo:
     """Decode one photo.
 
     declared: (width, height) that the annotations give, 0 where they give none. It decides whether
     boxes were drawn before or after EXIF rotation, and lets a resized copy of the annotated file pass.
-    relative: annotations are shares of width and height, not pixels.
+    relative: annotations are shares of width and height, not pixels. pixels: False where only the file is wanted; it is
+    still read to its end, so that none passes that is cut off.
     Raises PhotoError: `image-unreadable` (also for an empty file), `image-too-large`, `image-size`.
     """
     if not data:
@@ -77,7 +82,8 @@ def decode(data: bytes, declared: tuple[int, int], config: PhotoConfig, relative
             sane = image.format == "JPEG" and image.mode == "RGB" and image.getexif().get(ORIENTATION, 1) == 1
             full = image.size
             # a JPEG that is to become much smaller is decoded at a half, a quarter or an eighth
-            image.draft(None, _fit(full, config.max_side))
+            bare = sane and not pixels and _fit(full, config.max_side) == full
+            image.draft(None, (full[0] // 8, full[1] // 8) if bare else _fit(full, config.max_side))
             rgb = _to_rgb(ImageOps.exif_transpose(image) if rotate else image)
             if rotate and image.getexif().get(ORIENTATION, 1) in SWAPPED:
                 full = full[::-1]
@@ -94,12 +100,16 @@ def decode(data: bytes, declared: tuple[int, int], config: PhotoConfig, relative
     if relative:
         annotated = (1, 1)
     stored = _fit(full, config.max_side)
+    scale = (stored[0] / annotated[0], stored[1] / annotated[1])
+    if bare:
+        return Photo(np.empty((0, 0, 3), np.uint8), data, scale, stored)
     if stored != rgb.size:
         rgb = rgb.resize(stored, Image.Resampling.LANCZOS)
     return Photo(
         rgb=np.asarray(rgb),
         jpeg=data if sane and stored == full else _encode(rgb, config.jpeg_quality),
-        scale=(rgb.width / annotated[0], rgb.height / annotated[1]),
+        scale=scale,
+        size=stored,
     )
 
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict
 from functools import partial
 from itertools import islice
 
 import pyarrow as pa
-from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -18,7 +15,7 @@ from rich.table import Table
 from data_manifests.card import card
 from sketchgen.config import RunConfig, checked, settings_of
 from sketchgen.engine import TaskFailed
-from sketchgen.output import completions, fingerprint
+from sketchgen.output import completions, fingerprint, write_config
 from sketchgen.passes import claimed, listed, make_shards, now, print_failed
 from sketchgen.plan import Plan, read_shard_plan, write_plan
 from sketchgen.progress import ProgressDisplay
@@ -32,8 +29,6 @@ from sketchgen.storage import Storage
 from sketchgen.worker import ShardWorker, past_stuck, pin_threads
 
 CARD = "README.md"
-RUN = "run.json"
-"""The whole config of the last run, places and engine included: what `sketchgen retry` goes on with."""
 
 
 def run(config: RunConfig, console: Console) -> int:
@@ -52,7 +47,7 @@ def run(config: RunConfig, console: Console) -> int:
     with claimed(
         storage, settings, partial(batches_of, config), config.images_per_shard, console, config.select
     ) as plan:
-        storage.write(RUN, (json.dumps(asdict(config), indent=1) + "\n").encode())
+        write_config(storage, config)
         done = completions(storage, mark)
         todo = [shard for shard in range(plan.shards) if shard not in done]
         _print_plan(plan, len(done), config, console)
@@ -75,18 +70,6 @@ def run(config: RunConfig, console: Console) -> int:
             f"not one sketch was written ({listed(counts.by_reason)}); the report says why: {shown}/{report}"
         )
     return len(failed)
-
-
-def read_config(storage: Storage) -> RunConfig:
-    """The config of the last run into this folder. Raises ValueError where there is none that can be read."""
-    try:
-        return TypeAdapter(RunConfig).validate_json(storage.read(RUN))
-    except FileNotFoundError:
-        raise ValueError(f"{storage.url} holds no {RUN}: it is no output of `make sketches`") from None
-    except ValidationError as error:
-        raise ValueError(
-            f"{storage.url}/{RUN} is of another version ({error.errors()[0]['msg']}): run the same command once more"
-        ) from None
 
 
 def batches_of(config: RunConfig, console: Console | None = None) -> Iterator[pa.RecordBatch]:

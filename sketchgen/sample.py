@@ -8,7 +8,7 @@ from typing import Any
 
 from data_manifests.schema import MAX_ROWS, SCHEMA_VERSION
 from sketchgen.checks import Reject, clip_box
-from sketchgen.instance import Instance, Mask
+from sketchgen.instance import Instance
 from sketchgen.picture import Item, Picture
 from sketchgen.segmentation import encode, rescale
 from sketchgen.shard import ShardWriter
@@ -41,10 +41,13 @@ def add_picture(writer: ShardWriter, picture: Picture, source: str, style: str, 
     writer.rows += [item.row for item in picture.items]
 
 
-def object_record(instance: Instance, mask: Mask | None, status: str, width: int, height: int) -> dict[str, Any] | None:
+def object_record(
+    instance: Instance, mask: dict[str, Any] | None, status: str, width: int, height: int
+) -> dict[str, Any] | None:
     """An object as the sample stores it; None where its box means nothing.
 
-    instance and mask in pixels of the stored photo, width x height; the box may reach outside. No mask: None.
+    instance in pixels of the stored photo, width x height; the box may reach outside. mask: as `encode` gives it, None
+    where there is none.
     """
     box = clip_box(instance.box, width, height, 0)
     if isinstance(box, Reject):
@@ -56,7 +59,7 @@ def object_record(instance: Instance, mask: Mask | None, status: str, width: int
         "object_id": instance.object_id,
         "category": instance.category,
         "box": corners,
-        "mask": NO_MASK if mask is None else encode(mask, width, height),
+        "mask": mask or NO_MASK,
         "status": status,
     }
 
@@ -86,7 +89,8 @@ def _objects(picture: Picture) -> list[dict[str, Any]]:
         instance = rescale(row.instance, picture.photo.scale)
         mask = item.mask if item is not None and item.alive else None
         status = item.row.status if item is not None else row.status
-        records.append(object_record(instance, mask, status, width, height))
+        packed = None if mask is None else encode(mask, width, height)
+        records.append(object_record(instance, packed, status, width, height))
     return [record for record in records if record is not None]
 
 

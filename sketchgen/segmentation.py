@@ -62,18 +62,22 @@ def _same_size(size: Any, height: int, width: int) -> bool:
 
 
 def _read_polygons(polygons: list[Any], height: int, width: int) -> Mask:
+    packed = _pack_polygons(polygons, height, width)
+    counts = _unpack(packed, height * width) if packed else None
+    return EMPTY if counts is None else _read_runs(counts, height, width)
+
+
+def _pack_polygons(polygons: list[Any], height: int, width: int) -> bytes:
+    """Polygons as a compressed RLE of the whole image; b"" where they enclose nothing."""
     if not all(_is_polygon(polygon, height, width) for polygon in polygons):
-        return EMPTY
+        return b""
     # fewer than three points enclose nothing (and four numbers mean a box in C)
     parts = [[float(value) for value in polygon] for polygon in polygons if len(polygon) >= 6]
     if not parts:
-        return EMPTY
+        return b""
     # C turns an outline into runs of the whole image without drawing it. Shifted to the corner of the
     # polygon it would round some ties differently.
-    runs = coco_mask.merge(coco_mask.frPyObjects(parts, height, width))
-    counts = _unpack(runs["counts"], height * width)
-    assert counts is not None
-    return _read_runs(counts, height, width)
+    return bytes(coco_mask.merge(coco_mask.frPyObjects(parts, height, width))["counts"])
 
 
 def _is_polygon(polygon: Any, height: int, width: int) -> bool:
@@ -150,14 +154,29 @@ def read_mask(instance: Instance, height: int, width: int) -> Mask:
     if scale == (1.0, 1.0):
         return read_segmentation(found, height, width)
     if isinstance(found, list):
-        scaled = [
-            [value * scale[n % 2] for n, value in enumerate(polygon)] if _is_numbers(polygon) else polygon
-            for polygon in found
-        ]
-        return read_segmentation(scaled, height, width)
+        return read_segmentation(_scaled(found, scale), height, width)
     # an RLE must be of the annotated size: the size that it claims itself may be anything
     mask = read_segmentation(found, round(height / scale[1]), round(width / scale[0]))
     return _scale_mask(mask, scale, height, width) if mask.area else EMPTY
+
+
+def read_rle(instance: Instance, height: int, width: int) -> dict[str, Any] | None:
+    """What `encode` makes of `read_mask`, mostly without drawing it; None where the source ships no mask."""
+    found, scale = instance.segmentation, instance.scale
+    size = [height, width]
+    if isinstance(found, list):
+        packed = _pack_polygons(_scaled(found, scale), height, width)
+        is_empty = not packed or not coco_mask.area({"size": size, "counts": packed})
+        return None if is_empty else {"size": size, "counts": packed.decode()}
+    if isinstance(found, dict) and scale == (1.0, 1.0) and isinstance(found.get("counts"), str):
+        if not _same_size(found.get("size"), height, width):
+            return None
+        packed = found["counts"].encode("ascii", errors="replace")
+        counts = _unpack(packed, height * width)
+        if counts is not None and sum(counts) == height * width and all(counts[1:]):  # else the runs are tidied first
+            return {"size": size, "counts": packed.decode()} if len(counts) > 1 else None
+    mask = read_mask(instance, height, width)
+    return encode(mask, width, height) if mask.area else None
 
 
 def _scale_mask(mask: Mask, scale: tuple[float, float], height: int, width: int) -> Mask:
@@ -173,6 +192,15 @@ def _scale_mask(mask: Mask, scale: tuple[float, float], height: int, width: int)
     move[:, 2] += (move[:, 0] + move[:, 1] - 1) / 2
     bits = cv2.warpAffine(mask.bits.astype(np.float32), move, size, flags=cv2.INTER_AREA) > 0.5
     return crop_to_content(bits, x, y)
+
+
+def _scaled(polygons: list[Any], scale: tuple[float, float]) -> list[Any]:
+    if scale == (1.0, 1.0):
+        return polygons
+    return [
+        [value * scale[n % 2] for n, value in enumerate(polygon)] if _is_numbers(polygon) else polygon
+        for polygon in polygons
+    ]
 
 
 def _is_numbers(polygon: Any) -> bool:

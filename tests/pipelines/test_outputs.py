@@ -149,10 +149,10 @@ def test_a_folder_that_is_no_output_is_an_error(tmp_path: Path) -> None:
 
 
 def test_the_config_of_a_run_comes_back_as_it_was(coco_folder, tmp_path: Path) -> None:
-    from sketchgen.config import checked
-    from sketchgen.run import read_config
+    from sketchgen.config import RunConfig, checked
+    from sketchgen.output import read_config
     from sketchgen.storage import Storage
 
     settings = replace(config(coco_folder(), tmp_path / "out"), threads=2)
     run(settings, quiet())
-    assert read_config(Storage(settings.out)) == checked(settings)
+    assert read_config(Storage(settings.out), RunConfig) == checked(settings)

@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 from pycocotools import mask as coco_mask
 
 from sketchgen.instance import Instance, Mask
-from sketchgen.segmentation import encode, read_mask, rescale
+from sketchgen.segmentation import encode, read_mask, read_rle, rescale
 
 
 @settings(max_examples=300)
@@ -55,3 +55,25 @@ def test_scaling_a_run_length_encoding(compressed: bool) -> None:
 def test_scaling_junk_raises_nothing(junk: object) -> None:
     scaled = rescale(Instance("1", "ball", (0, 0, 5, 5), junk), (0.5, 0.5))
     assert read_mask(scaled, 10, 10).area == 0
+
+
+CORNER = st.floats(-3, 24) | st.integers(-3, 24)
+POLYGONS = st.lists(st.lists(CORNER, min_size=0, max_size=12) | st.just("no polygon"), max_size=3)
+RUNS = st.lists(st.integers(0, 80), min_size=1, max_size=12)
+
+
+@settings(max_examples=400)
+@given(
+    polygons=POLYGONS | RUNS.map(lambda runs: {"size": [16, 20], "counts": runs}),
+    packed=st.booleans(),
+    scale=st.sampled_from([(1.0, 1.0), (0.5, 0.5), (1.3, 1.25)]),
+)
+def test_what_a_sample_stores_of_a_mask_is_its_encoding(polygons, packed: bool, scale: tuple[float, float]) -> None:  # type: ignore[no-untyped-def]
+    if isinstance(polygons, dict):
+        polygons["counts"].append(320 - sum(polygons["counts"]))
+        if packed and polygons["counts"][-1] >= 0:
+            polygons["counts"] = coco_mask.frPyObjects(dict(polygons), 16, 20)["counts"].decode()
+    height, width = round(16 * scale[1]), round(20 * scale[0])
+    instance = rescale(Instance("1", "ball", (0, 0, 20, 16), polygons), scale)
+    mask = read_mask(instance, height, width)
+    assert read_rle(instance, height, width) == (encode(mask, width, height) if mask.area else None)

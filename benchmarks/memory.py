@@ -12,22 +12,19 @@ from __future__ import annotations
 import json
 import os
 import platform
-import subprocess
 import sys
 import tempfile
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
 import matplotlib
 import numpy as np
-import psutil
 import tyro
 from rich.console import Console
 
 from benchmarks.commit import commit
-from sketchgen.output import RECORD
+from benchmarks.watch import Curve, watched
 from sketchgen.shapeworld import WorldConfig, render, scene_file
 
 PAGE = Path(__file__).with_suffix(".md")
@@ -36,7 +33,6 @@ PHOTOS = 50
 """Different photos; the images of the source repeat them."""
 INSTANCES = 10
 """An image."""
-MIB = 1024**2
 
 
 @dataclass(frozen=True)
@@ -49,24 +45,6 @@ class Options:
     images_per_shard: int = 64
     folder: str = ""
     """Where photos and outputs lie; empty = a temporary folder."""
-
-
-@dataclass
-class Curve:
-    """Resident memory over one run, MiB. done: instances in finished shards when it was asked."""
-
-    instances: int
-    seconds: float = 0.0
-    done: list[int] = field(default_factory=list)
-    driver: list[float] = field(default_factory=list)
-    workers: list[float] = field(default_factory=list)
-    """The largest of them."""
-
-    def growth(self, memory: list[float]) -> float:
-        """MiB gained from the first tenth of the run to its last tenth (medians), start-up left out."""
-        begun = [value for done, value in zip(self.done, memory, strict=True) if done > 0 and value == value]
-        tenth = max(1, len(begun) // 10)
-        return float(np.median(begun[-tenth:]) - np.median(begun[:tenth])) if begun else float("nan")
 
 
 def write_source(folder: Path, instances: int) -> Path:
@@ -113,35 +91,7 @@ def measure(folder: Path, options: Options, instances: int) -> Curve:
         *("--source.index", str(folder), "--segmenter.name", "annotation", "--sketcher.name", "none"),
         *("--images-per-shard", str(options.images_per_shard), "--engine.workers", str(options.workers)),
     ]
-    curve = Curve(instances)
-    start = time.monotonic()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    driver = psutil.Process(process.pid)
-    while process.poll() is None:
-        shards = sum(bool(RECORD.fullmatch(name)) for name in os.listdir(out)) if out.exists() else 0
-        try:
-            children = driver.children(recursive=True)
-            actors = [child for child in children if "ray::_Actor" in child.name() + " ".join(child.cmdline())]
-            resident = driver.memory_info().rss / MIB
-        except psutil.Error:
-            continue
-        if not resident:  # it has just ended
-            continue
-        curve.driver.append(resident)
-        curve.workers.append(max(map(_resident, actors), default=float("nan")))
-        curve.done.append(min(instances, shards * options.images_per_shard * INSTANCES))
-        time.sleep(0.5)
-    if process.returncode:
-        raise RuntimeError(f"the run of {instances} instances ended with {process.returncode}")
-    curve.seconds = time.monotonic() - start
-    return curve
-
-
-def _resident(process: psutil.Process) -> float:
-    try:
-        return float(process.memory_info().rss / MIB)
-    except psutil.Error:
-        return 0.0
+    return watched(command, out, instances, options.images_per_shard * INSTANCES)
 
 
 def draw(curves: list[Curve]) -> None:
@@ -159,7 +109,7 @@ def draw(curves: list[Curve]) -> None:
                 color=colour,
                 linewidth=width,
                 alpha=0.8,
-                label=f"{name}, {curve.instances:,} instances",
+                label=f"{name}, {curve.size:,} instances",
             )
     axes.set(xscale="log", xlabel="instances done", ylabel="resident memory, MiB", ylim=(0, None))
     axes.grid(alpha=0.3)
@@ -170,7 +120,7 @@ def draw(curves: list[Curve]) -> None:
 def table(curves: list[Curve], options: Options) -> str:
     """The page as Markdown."""
     rows = "".join(
-        f"| {c.instances:,} | {c.seconds:.0f} | {max(c.driver):.0f} | {c.growth(c.driver):+.0f} | "
+        f"| {c.size:,} | {c.seconds:.0f} | {max(c.driver):.0f} | {c.growth(c.driver):+.0f} | "
         f"{np.nanmax(c.workers):.0f} | {c.growth(c.workers):+.0f} |\n"
         for c in curves
     )

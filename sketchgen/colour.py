@@ -12,30 +12,31 @@ COLOURS = ("black", "white", "grey", "red", "orange", "brown", "yellow", "green"
 """The basic colour terms of English (Berlin and Kay 1969)."""
 MOST, REST = 0.6, 0.2
 """Share of the pixels that the colour must have at least, and the next one at most."""
-FEWEST = 100
-"""Pixels of a mask whose colour can be told."""
-STEP = 4
-"""A thing of many pixels is looked at in a grid of this step."""
+FEWEST = 25
+"""Pixels that are looked at, at least."""
 HUES = ((15, "red"), (42, "orange"), (70, "yellow"), (165, "green"), (258, "blue"), (292, "purple"), (345, "pink"),
         (361, "red"))  # fmt: skip
 """Degrees up to which a hue is called so."""
 
 
-def colour_of(rgb: NDArray[np.uint8], mask: Mask) -> str:
+def colour_of(rgb: NDArray[np.uint8], mask: Mask, reduced: int = 1) -> str:
     """The colour that most of a thing has; "" where it has several, or is too small to tell.
 
-    rgb: [H, W, 3] of the photo that the mask belongs to.
+    rgb: [H, W, 3] of the photo that the mask belongs to, or of one smaller by `reduced`.
     """
-    if mask.area < FEWEST:
+    middle = reduced // 2  # of the pixels that one of rgb stands for
+    rows = np.arange(-(-(mask.y - middle) // reduced), min(len(rgb), -(-(mask.y + len(mask.bits) - middle) // reduced)))
+    columns = np.arange(
+        -(-(mask.x - middle) // reduced),
+        min(rgb.shape[1], -(-(mask.x + mask.bits.shape[1] - middle) // reduced)),
+    )
+    bits = mask.bits[np.ix_(rows * reduced + middle - mask.y, columns * reduced + middle - mask.x)]
+    names = named(rgb[np.ix_(rows, columns)][bits])
+    if len(names) < FEWEST:
         return ""
-    height, width = mask.bits.shape
-    step = STEP if mask.area > FEWEST * STEP**2 * 4 else 1
-    crop = rgb[mask.y : mask.y + height, mask.x : mask.x + width][::step, ::step]
-    names = named(crop[mask.bits[: crop.shape[0] * step : step, : crop.shape[1] * step : step]])
-    counts = np.sort(np.bincount(names, minlength=len(COLOURS)))[::-1] / max(1, len(names))
-    if counts[0] < MOST or counts[1] > REST:
-        return ""
-    return COLOURS[int(np.bincount(names, minlength=len(COLOURS)).argmax())]
+    shares = np.bincount(names, minlength=len(COLOURS)) / len(names)
+    first, second = np.sort(shares)[:-3:-1]
+    return COLOURS[int(shares.argmax())] if first >= MOST and second <= REST else ""
 
 
 def named(pixels: NDArray[np.uint8]) -> NDArray[np.int64]:

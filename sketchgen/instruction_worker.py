@@ -39,6 +39,8 @@ FETCHED_AT_ONCE = 16
 """Photos of the web that a worker waits for together."""
 TRIES = 5
 """Drawings of a class that are tried where some cannot be read."""
+COLOURS_AT = 4
+"""How many times smaller a photo may be for its colours to be told."""
 BLANK = np.full((STRIP_SIDE, STRIP_SIDE), 255, np.uint8)
 """The strip of a sample without a sketch."""
 
@@ -150,7 +152,9 @@ class InstructionWorker:
         try:
             with clock("read"):
                 declared = (image.width, image.height)
-                photo = decode(read(), declared, self._photo, image.relative, pixels=self._with_colours)
+                photo = decode(
+                    read(), declared, self._photo, image.relative, reduce=COLOURS_AT if self._with_colours else 8
+                )
         except PhotoError as error:
             return [*rows, _refused(blank, error.reason, str(error))]
         with clock("facts"):
@@ -258,7 +262,7 @@ def _facts(image: SourceImage, photo: Photo, label: str, bank: SketchBank, with_
         if record is not None:
             objects.append(Object.model_validate(record))
             if with_colours and counts[instance.category] == 1:
-                colours[instance.object_id] = colour_of(photo.rgb, read_mask(instance, height, width))
+                colours[instance.object_id] = colour_of(photo.rgb, read_mask(instance, height, width), photo.reduced)
     shown = Image(source=label, id=image.image_id, width=width, height=height, license=image.license)
     alike = frozenset(twin for name in {o.category for o in objects} for twin in bank.lookalikes(name))
     return Facts(shown, tuple(objects), alike, colours)

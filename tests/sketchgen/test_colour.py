@@ -50,7 +50,7 @@ def test_only_what_the_mask_covers_is_looked_at() -> None:
 
 def test_what_is_tiny_or_empty_has_none() -> None:
     rgb = np.full((60, 60, 3), PLAIN["green"], np.uint8)
-    assert colour_of(rgb, square(9)) == ""
+    assert colour_of(rgb, square(4)) == ""
     assert colour_of(rgb, Mask(0, 0, np.zeros((0, 0), np.bool_))) == ""
 
 
@@ -59,3 +59,20 @@ def test_every_pixel_has_one_of_the_names(pixels: list[tuple[int, int, int]]) ->
     found = named(np.array(pixels, np.uint8).reshape(-1, 3))
     assert found.shape == (len(pixels),)
     assert all(0 <= name < len(COLOURS) for name in found)
+
+
+@given(
+    corner=st.tuples(st.integers(0, 30), st.integers(0, 30)),
+    size=st.tuples(st.integers(1, 33), st.integers(1, 33)),
+    reduced=st.sampled_from([1, 2, 4, 8]),
+)
+def test_a_smaller_photo_gives_the_same_colours(corner: tuple[int, int], size: tuple[int, int], reduced: int) -> None:
+    rgb = np.full((63, 63, 3), PLAIN["blue"], np.uint8)
+    mask = Mask(*corner, np.ones(size, np.bool_))
+    rgb[mask.y : mask.y + size[0], mask.x : mask.x + size[1]] = PLAIN["red"]
+    middle = reduced // 2
+    small = np.pad(rgb, ((0, 8), (0, 8), (0, 0)))[middle::reduced, middle::reduced]
+    small = small[: -(-63 // reduced), : -(-63 // reduced)]  # as a JPEG is reduced
+    assert colour_of(small, mask, reduced) in ("red", "")
+    if min(size) >= 6 * reduced:
+        assert colour_of(small, mask, reduced) == "red"

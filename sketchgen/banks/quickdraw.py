@@ -32,7 +32,7 @@ class QuickDrawBank:
 
         Raises ValueError for a folder without such files.
         """
-        self._files = {class_of(path): path for path in sorted(folder.glob("*.ndjson"))}
+        self._files = {class_of(path): path for path in sorted(folder.glob("*.ndjson")) if path.is_file()}
         if not self._files:
             raise ValueError(f"{folder} holds no .ndjson file: one for each class of Quick, Draw! is expected there")
         self._split, self._width = split, width
@@ -65,7 +65,7 @@ class QuickDrawBank:
             if row["recognized"] is not True or split_of(SOURCE, key) != self._split:
                 return None
             return key, strokes_of(row["drawing"])
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
             return None
 
 

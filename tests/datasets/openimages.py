@@ -65,7 +65,8 @@ def write_openimages(
 def fill_openimages(root: Path, split: str = "train", num_images: int = 8, seed: int = 0) -> None:
     """The same of scenes, image by image, with groups, depictions and views from inside.
 
-    Validation and test have no clicks, and the older names of classes. Raises ValueError for fewer images than there are flaws.
+    Validation and test have no clicks, and the older names of classes. Raises ValueError for fewer images than there
+    are flaws.
     """
     if num_images < 3:
         raise ValueError(f"num_images is {num_images}, must be 3 or more: each of the first three has its flags")

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from data_manifests.strokes import rasterise
 from sketchgen.bank import split_of
 from sketchgen.banks.quickdraw import QuickDrawBank, class_of, strokes_of
+from tests.datasets import quickdraw_row, write_lines, write_quickdraw
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "quickdraw-rnn"
 TRAIN = [str(number) for number in range(100) if split_of("quickdraw", str(number)) == "train"]
@@ -22,15 +26,11 @@ VAL = [str(number) for number in range(100) if split_of("quickdraw", str(number)
 
 def row(key: str, **fields: Any) -> dict[str, Any]:
     size = 40 + int(key) % 60
-    drawing = [[[0, size, size], [0, 0, 90]], [[10, 20], [30, 40]]]
-    return {"word": "cat", "countrycode": "DE", "timestamp": "t", "recognized": True, "key_id": key, "drawing": drawing} | fields  # fmt: skip  # noqa: E501
+    return quickdraw_row(key, [[[0, size, size], [0, 0, 90]], [[10, 20], [30, 40]]]) | fields
 
 
-def write(folder: Path, rows: list[Any], name: str = "cat") -> Path:
-    lines = [line if isinstance(line, str) else json.dumps(line) for line in rows]
-    path = folder / f"{name}.ndjson"
-    path.write_text("".join(line + "\n" for line in lines))
-    return path
+def write(folder: Path, rows: list[Any]) -> Path:
+    return write_lines(folder / "cat.ndjson", rows)
 
 
 def test_all_drawings_come_about_equally_often_and_a_seed_means_one(tmp_path: Path) -> None:
@@ -92,6 +92,87 @@ def test_names_folders_and_raw_files(tmp_path: Path) -> None:
     write(tmp_path, [row(TRAIN[0])])
     with pytest.raises(ValueError, match="has no drawings of 'dog'"):
         QuickDrawBank(tmp_path, "train", 3.0).draw("dog", 1)
+
+
+PIECES = (
+    st.integers() | st.floats() | st.sampled_from([10**400, -(10**400), 1e39, 1e-45, None, True, "1", "", "\ud800"])
+)
+AXES = st.lists(PIECES | st.lists(PIECES, max_size=2), max_size=4) | PIECES
+JSON = st.recursive(PIECES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner))
+SOME_ROWS = st.fixed_dictionaries(
+    {
+        "key_id": st.sampled_from([*TRAIN[:9], *VAL]) | PIECES,
+        "recognized": st.just(True) | JSON,
+        "drawing": st.lists(st.lists(AXES, min_size=2, max_size=3) | JSON, max_size=3) | JSON,
+    }
+)
+LINES = st.binary(max_size=40) | (SOME_ROWS | JSON).map(lambda value: json.dumps(value).encode())
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
+@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(lines=st.lists(LINES, max_size=6), seed=st.integers(0, 2**63 - 1), split=st.sampled_from(["train", "val"]))
+@example(lines=[json.dumps(row(TRAIN[0], drawing=[[[10**400], [1]]])).encode()], seed=0, split="train")
+def test_any_lines_give_a_drawing_or_the_one_error(tmp_path: Path, lines: list[bytes], seed: int, split: str) -> None:
+    (tmp_path / "cat.ndjson").write_bytes(b"\n".join(lines))
+    try:
+        drawing = QuickDrawBank(tmp_path, split, 3.0).draw("cat", seed)
+    except ValueError as error:
+        assert str(error) == f"{tmp_path}/cat.ndjson holds no recognised drawing for {split}"
+        return
+    again = QuickDrawBank(tmp_path, split, 3.0).draw("cat", seed)
+    assert drawing.image.shape == (256, 256) and drawing.image.dtype == np.uint8 and drawing.image.min() < 128
+    assert drawing.sketch_id == again.sketch_id and (drawing.image == again.image).all()
+    assert split_of("quickdraw", drawing.sketch_id.removeprefix("quickdraw/")) == split
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(keys=st.lists(st.sampled_from([*TRAIN[:12], *VAL]), unique=True, max_size=8), data=st.data())
+def test_the_splits_share_out_every_recognised_drawing(tmp_path: Path, keys: list[str], data: st.DataObject) -> None:
+    recognised = [key for key in keys if data.draw(st.booleans())]
+    path = write(tmp_path, [row(key, recognized=key in recognised) for key in keys])
+    starts = list(accumulate(map(len, path.read_bytes().splitlines(True)), initial=0))[:-1]
+    found = {}
+    for split in ("train", "val"):
+        bank = QuickDrawBank(tmp_path, split, 3.0)
+        try:
+            found[split] = {bank.draw("cat", start).sketch_id for start in starts}
+        except ValueError:
+            found[split] = set()
+    assert not found["train"] & found["val"]
+    assert found["train"] | found["val"] == {f"quickdraw/{key}" for key in recognised}
+
+
+NAMES = st.binary(min_size=1, max_size=30).map(
+    lambda name: os.fsdecode(name.translate(None, b"/\0"))
+) | st.sampled_from(
+    ["full_simplified_", "full_raw_cat", "The Eiffel Tower", "._cat", "*", "[a-z]", "hot dog ", "äöü", "🐈"]
+)
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(names=st.sets(NAMES, min_size=1, max_size=4), folders=st.sets(NAMES, max_size=2))
+def test_files_may_be_called_anything(
+    tmp_path_factory: pytest.TempPathFactory, names: set[str], folders: set[str]
+) -> None:
+    folder = tmp_path_factory.mktemp("names")
+    for name in folders - names:
+        (folder / f"{name}.ndjson").mkdir()
+    paths = [write_lines(folder / f"{name}.ndjson", [row(TRAIN[0])]) for name in names]
+    bank = QuickDrawBank(folder, "train", 3.0)
+    assert set(bank.categories) == {class_of(path) for path in paths}
+    assert {bank.draw(name, 5).sketch_id for name in bank.categories} == {f"quickdraw/{TRAIN[0]}"}
+
+
+def test_raw_and_simplified_files_are_drawn_alike(tmp_path: Path) -> None:
+    """The same strokes: what simplifying takes away is hardly to be seen."""
+    images: dict[str, list[Any]] = {"simplified": [], "raw": []}
+    for kind, found in images.items():
+        write_quickdraw(tmp_path / kind, ("cat",), 20, kind, broken=False)  # type: ignore[arg-type]
+        for line in (tmp_path / kind / "cat.ndjson").read_text().splitlines():
+            found.append(rasterise(strokes_of(json.loads(line)["drawing"])).astype(int))
+    for one, other in zip(*images.values(), strict=True):
+        assert np.abs(one - other).mean() < 8 < (255 - one).mean()
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the drawings at hand are not here")

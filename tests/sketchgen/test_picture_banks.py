@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import io
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
 from sketchgen.banks import BankConfig, bank_settings, build_bank, check_bank
 from sketchgen.banks.pictures import read_drawing
 from sketchgen.banks.sketchy import UNSEEN, photo_of, sketchy_files, split_of_photo
+from tests.datasets import write_sketchy, write_tu_berlin
+from tests.datasets.sketchy import CENTRED, STRETCHED, photo_name
 
 
 def draw(path: Path, size: int = 256, mode: str = "RGB") -> None:
@@ -20,15 +27,19 @@ def draw(path: Path, size: int = 256, mode: str = "RGB") -> None:
     image.convert(mode).save(path)
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three classes of twenty photos with two drawings each, in two transforms, without lists."""
+    folder = tmp_path_factory.mktemp("sketchy")
+    write_sketchy(folder, ("cat", "cup", "hot-air_balloon"), 20, 2, (CENTRED, STRETCHED), lists=False, extended=0)
+    return folder
+
+
 @pytest.fixture
-def sketchy(tmp_path: Path) -> Path:
-    """Three classes of twenty photos with two drawings each."""
-    root = tmp_path / "256x256" / "sketch"
-    for name in ("cat", "cup", "hot-air_balloon"):
-        for photo in range(20):
-            for number in (1, 2):
-                draw(root / "tx_000100000000" / name / f"n0{len(name)}_{photo}-{number}.png")
-    draw(root / "tx_000000000000" / "cat" / "n03_0-9.png")
+def sketchy(made: Path, tmp_path: Path) -> Path:
+    """The same, to be changed; a drawing more in the transform that is not read."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    draw(tmp_path / "256x256" / "sketch" / STRETCHED / "cat" / f"{photo_name('cat', 0)}-9.png")
     return tmp_path
 
 
@@ -44,12 +55,31 @@ def test_splits_go_by_photo_and_lose_nothing(sketchy: Path) -> None:
 
 
 def test_the_official_test_set_decides_where_it_is_there(sketchy: Path) -> None:
+    cat, cup = photo_name("cat", 28), photo_name("cup", 35)
+    sketches = sketchy / "256x256" / "sketch" / CENTRED
+    shutil.copytree(sketches / "cat", sketches / "lion")  # a name, not its place, is what the lists mean
     (sketchy / "info").mkdir()
-    (sketchy / "info" / "testset.txt").write_text("cat/n03_4.jpg\ncup/n03_5.jpg\n")
-    (sketchy / "info" / "invalid-error.txt").write_text("n03_4-2\n\nn03_7-1\n")
-    assert names(sketchy_files(sketchy, "val", "")) == {"cat/n03_4-1", "cat/n03_5-1", "cat/n03_5-2", "cup/n03_4-1",
-                                                        "cup/n03_5-1", "cup/n03_5-2"}  # fmt: skip
-    assert not {"cat/n03_7-1", "cup/n03_7-1"} & names(sketchy_files(sketchy, "train", ""))
+    (sketchy / "info" / "testset.txt").write_text(f"cat/{cat}.jpg\ncup/{cup}.jpg\n")
+    (sketchy / "info" / "invalid-error.txt").write_text(f"{cat}-2\n\n{photo_name('cat', 49)}-1\n")
+    assert names(sketchy_files(sketchy, "val", "")) == {f"cat/{cat}-1", f"lion/{cat}-1", *numbered("cup", cup)}
+    train = names(sketchy_files(sketchy, "train", ""))
+    assert not {f"{place}/{photo_name('cat', 49)}-1" for place in ("cat", "lion")} & train
+    assert len(train) == 160 - 6 - 2  # without those of the test set, and the other invalid one of cat and lion
+
+
+def test_the_lists_of_the_dataset_are_read_as_they_come(tmp_path: Path) -> None:
+    write_sketchy(tmp_path, ("cat", "car_(sedan)"), 4, 5, (CENTRED,))
+    found = {split: sketchy_files(tmp_path, split, "") for split in ("train", "val")}
+    for name in ("cat", "car_(sedan)"):
+        assert {photo_of(path) for path in found["val"][name]} == {photo_name(name, 0)}
+        assert {photo_of(path) for path in found["train"][name]} == {photo_name(name, 7 * n) for n in (1, 2, 3)}
+        assert len(found["val"][name]) == 5 and len(found["train"][name]) == 3 * 5 - 1  # one is invalid
+
+
+def numbered(name: str, photo: str) -> set[str]:
+    """Both drawings of a photo: of each third photo they are numbered from 2."""
+    first = 2 if int(photo.rpartition("_")[2]) // 7 % 3 == 2 else 1
+    return {f"{name}/{photo}-{first + n}" for n in range(2)}
 
 
 def test_classes_of_a_zero_shot_protocol_are_kept_out_of_training_only(sketchy: Path) -> None:
@@ -66,14 +96,14 @@ def test_a_photo_is_named_by_its_drawings() -> None:
 
 @pytest.mark.parametrize("name", ["png", "."])
 def test_tu_berlin_is_for_evaluation_and_read_from_its_folder(tmp_path: Path, name: str) -> None:
-    for number in (1, 2, 10):
-        draw(tmp_path / name / "bear (animal)" / f"{number}.png", size=1111)
-    (tmp_path / name / "empty class").mkdir()
-    config = BankConfig("tu_berlin", root=str(tmp_path), split="val")
+    write_tu_berlin(tmp_path / "whole", ("bear (animal)", "cat"), 11)
+    (tmp_path / "whole" / "png" / "empty class").mkdir()
+    root = tmp_path / "whole" / ("" if name == "png" else "png")
+    config = BankConfig("tu_berlin", root=str(root), split="val")
     check_bank(config)
     bank = build_bank(config)
-    assert bank.categories == ("bear (animal)",)
-    assert {bank.draw("bear (animal)", seed).sketch_id for seed in range(3)} == {f"tu_berlin/{n}" for n in (1, 2, 10)}
+    assert bank.categories == ("bear (animal)", "cat")
+    assert [bank.draw("bear (animal)", n).sketch_id for n in range(11)] == [f"tu_berlin/{n}" for n in range(1, 12)]
     assert bank.draw("bear (animal)", 0).image.shape == (256, 256)
     with pytest.raises(ValueError, match="kept for evaluation: no training set may hold its drawings"):
         check_bank(BankConfig("tu_berlin", root=str(tmp_path)))
@@ -111,5 +141,128 @@ def test_settings_say_what_a_bank_holds_and_not_where(sketchy: Path, tmp_path: P
     assert "root" not in before
     moved = sketchy.rename(tmp_path.parent / (tmp_path.name + "-moved"))
     assert bank_settings(BankConfig("sketchy", root=str(moved))) == before
-    draw(moved / "256x256" / "sketch" / "tx_000100000000" / "cat" / "n03_99-1.png")
+    draw(moved / "256x256" / "sketch" / CENTRED / "cat" / "n03_99-1.png")
     assert bank_settings(BankConfig("sketchy", root=str(moved))) != before
+
+
+def encoded(mode: str, kind: str) -> bytes:
+    """A drawing in a file format."""
+    data = io.BytesIO()
+    image = Image.new("L", (40, 30), "white")
+    ImageDraw.Draw(image).line((5, 5, 30, 20), fill=0, width=3)
+    image.convert(mode).save(data, kind)
+    return data.getvalue()
+
+
+FILES = [encoded(mode, kind) for mode, kind in [
+    ("L", "PNG"), ("1", "PNG"), ("RGBA", "PNG"), ("P", "PNG"), ("I;16", "PNG"), ("RGB", "JPEG"), ("CMYK", "JPEG"),
+    ("P", "GIF"), ("RGB", "WEBP"), ("L", "BMP"), ("F", "TIFF"), ("RGB", "PPM")]]  # fmt: skip
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> bytes:
+    """A picture with some bytes changed, or cut short."""
+    data = bytearray(draw(st.sampled_from(FILES)))
+    places = st.integers(0, len(data) - 1)
+    for place, value in draw(st.lists(st.tuples(places, st.integers(0, 255)), max_size=6)):
+        data[place] = value
+    return bytes(data[: draw(st.just(len(data)) | places)])
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::PIL.Image.DecompressionBombWarning")
+@settings(deadline=None, max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.binary(max_size=60) | damaged())
+@example(data=b"")
+@example(data=b"P5 1 9000 255\n" + bytes(9000))
+@example(data=b"P5 90000 90000 255\n")
+def test_any_bytes_are_a_drawing_or_the_one_error(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(data)
+    try:
+        drawing = read_drawing(path)
+    except ValueError as error:
+        assert str(error).startswith(f"{path} is no drawing that can be read: ")
+        return
+    assert drawing.shape == (256, 256) and drawing.dtype == np.uint8
+    assert (read_drawing(path) == drawing).all()
+
+
+@pytest.mark.parametrize("data", FILES)
+def test_pictures_of_every_format_are_read(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "a.png").write_bytes(data)
+    assert read_drawing(tmp_path / "a.png").shape == (256, 256)
+
+
+LETTERS = st.characters(blacklist_characters="/\0", blacklist_categories=["Cs"])
+ANYTHING = st.text(LETTERS, min_size=1, max_size=12).filter(lambda name: name.strip("."))
+PHOTOS = st.builds(lambda noun, number: f"n{noun:08d}_{number}", st.integers(0, 3), st.integers(0, 30))
+
+
+@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    classes=st.sets(
+        st.sampled_from(["cat", "car_(sedan)", "hot-air_balloon", "cup"]) | ANYTHING, min_size=1, max_size=3
+    ),
+    drawings=st.sets(st.tuples(PHOTOS | ANYTHING, st.integers(1, 9)), max_size=12),
+    data=st.data(),
+)
+def test_splits_of_sketchy_share_out_every_valid_drawing(
+    tmp_path_factory: pytest.TempPathFactory, classes: set[str], drawings: set[tuple[str, int]], data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.mktemp("sketchy")
+    root = folder / "256x256" / "sketch" / CENTRED
+    root.mkdir(parents=True)
+    real = sorted(name for name, _ in drawings if name.startswith("n0"))
+    test = data.draw(st.none() | st.sets(st.sampled_from(real)) if real else st.none())
+    invalid = (
+        data.draw(st.sets(st.sampled_from(sorted(drawings)).filter(lambda one: one[0] in real))) if real else set()
+    )
+    for place in classes:
+        (root / place).mkdir()
+        for photo, number in drawings:
+            (root / place / f"{photo}-{number}.png").touch()
+    (folder / "info").mkdir()
+    (folder / "info" / "invalid-error.txt").write_text("".join(f"{photo}-{number}\n" for photo, number in invalid))
+    if test is not None:
+        (folder / "info" / "testset.txt").write_text("".join(f"cat/{photo}.jpg\n" for photo in test))
+    train, val = (names(sketchy_files(folder, split, "")) for split in ("train", "val"))
+    assert not train & val
+    assert train | val == {f"{c}/{photo}-{number}" for c in classes for photo, number in drawings - invalid}
+    if test is not None:
+        assert val == {
+            f"{c}/{photo}-{number}" for c in classes for photo, number in drawings - invalid if photo in test
+        }
+
+
+def test_a_name_that_is_no_text_is_an_error_and_no_drawing(tmp_path: Path) -> None:
+    """Its split would have to be drawn from its letters, and a shard could not name it."""
+    draw(tmp_path / "256x256" / "sketch" / CENTRED / "cat" / os.fsdecode(b"n00000001_\xff-1.png"))
+    with pytest.raises(ValueError, match="surrogates not allowed"):
+        build_bank(BankConfig("sketchy", root=str(tmp_path)))
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    files=st.dictionaries(
+        ANYTHING, st.sets(st.integers(1, 20_000).map(str) | ANYTHING, max_size=3), min_size=1, max_size=3
+    )
+)
+def test_files_of_tu_berlin_may_be_called_anything(
+    tmp_path_factory: pytest.TempPathFactory, files: dict[str, set[str]]
+) -> None:
+    folder = tmp_path_factory.mktemp("tu_berlin")
+    for place, stems in files.items():
+        (folder / "png" / place).mkdir(parents=True)
+        for stem in stems:
+            (folder / "png" / place / f"{stem}.png").write_bytes(FILES[0])
+    drawn = {place: stems for place, stems in files.items() if stems}
+    if not drawn:
+        with pytest.raises(ValueError, match="does not look like TU-Berlin"):
+            build_bank(BankConfig("tu_berlin", root=str(folder), split="val"))
+        return
+    bank = build_bank(BankConfig("tu_berlin", root=str(folder), split="val"))
+    assert set(bank.categories) == set(drawn)
+    for place, stems in drawn.items():
+        assert {bank.draw(place, seed).sketch_id for seed in range(len(stems))} == {
+            f"tu_berlin/{stem}" for stem in stems
+        }

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from sketchgen.bank import split_of
@@ -69,3 +71,16 @@ def test_what_was_refused_is_never_drawn_and_an_empty_folder_is_named(output: Pa
         path.unlink()
     with pytest.raises(ValueError, match="holds no sketch for train"):
         build_bank(BankConfig("sketchvcl", root=str(output)))
+
+
+JSON = st.recursive(st.none() | st.integers() | st.text(max_size=9), lambda inner: st.lists(inner, max_size=3) |
+                    st.dictionaries(st.sampled_from(["source", "name", "x"]), inner, max_size=3))  # fmt: skip
+
+
+@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(settings_file=st.binary(max_size=60) | JSON.map(lambda value: json.dumps(value).encode()))
+def test_any_settings_of_a_folder_without_shards_are_the_one_error(tmp_path: Path, settings_file: bytes) -> None:
+    (tmp_path / "settings.json").write_bytes(settings_file)
+    with pytest.raises(ValueError, match=r"holds no settings\.json of one|holds no sketch for train") as caught:
+        build_bank(BankConfig("sketchvcl", root=str(tmp_path)))
+    assert str(tmp_path) in str(caught.value)

@@ -22,12 +22,7 @@ from sketchgen.sketcher import SketcherConfig
 from sketchgen.source import ImageFiles, SourceConfig, annotation_files, image_folder
 from sketchgen.sources import index_of, read_source
 from sketchgen.storage import Storage
-from tests.datasets import (
-    objects365_row,
-    openimages_row,
-    write_objects365,
-    write_openimages,
-)
+from tests.datasets import objects365_row, openimages_row, write_coco, write_objects365, write_openimages
 from tests.sketchgen.test_run import ledger, quiet, samples
 
 ELLIPSE = (30, 20, 80, 80)
@@ -132,15 +127,14 @@ def test_a_number_that_is_none_leaves_its_row_out_and_keeps_the_others(tmp_path:
     assert reasons(SourceConfig("openimages", root=str(tmp_path))) == {"0a/0": "", "0b/0": "box-invalid"}
 
 
-def test_coco_2017_is_found_below_its_root(coco_folder, tmp_path: Path) -> None:
-    annotations, images = coco_folder(2)
-    (tmp_path / "coco" / "annotations").mkdir(parents=True)
-    annotations.rename(tmp_path / "coco" / "annotations" / "instances_val2017.json")
-    images.rename(tmp_path / "coco" / "val2017")
+def test_coco_2017_is_found_below_its_root(tmp_path: Path) -> None:
+    ids = write_coco(tmp_path / "coco", "val", 4)
     config = SourceConfig("coco", root=str(tmp_path / "coco"), split="val")
     assert config.called == "coco-val"
     files = ImageFiles(config)
-    assert [files.read(image.file)[:2] for image in read_source(config)] == [b"\xff\xd8"] * 2
+    found = list(read_source(config))
+    assert [image.image_id for image in found] == [str(number) for number in ids[:3]]  # the last has no annotation
+    assert [files.read(image.file)[:2] for image in found] == [b"\xff\xd8"] * 3
 
 
 def test_a_folder_that_is_not_as_described_shows_what_was_expected_and_found(tmp_path: Path) -> None:

@@ -77,12 +77,20 @@ def write_coco(root: Path, split: str = "train", num_images: int = 12, seed: int
         "licenses": _licenses(),
         "images": [_image(number, photo, split) for number, photo in photos.items()],
         "annotations": rows,
-        "categories": [{"supercategory": g, "id": n, "name": name} for g, names in GROUPS.items() for n, name in names.items()],  # noqa: E501
+        "categories": _categories(),
     }  # fmt: skip
     path = root / "annotations" / f"instances_{split}2017.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(data))
     return ids
+
+
+def _categories() -> list[dict[str, Any]]:
+    return [
+        {"supercategory": group, "id": number, "name": name}
+        for group, names in GROUPS.items()
+        for number, name in names.items()
+    ]
 
 
 def _licenses() -> list[dict[str, Any]]:

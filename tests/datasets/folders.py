@@ -71,9 +71,9 @@ def _tu_berlin(root: Path, size: int, seed: int) -> None:
 
 def _quickdraw(root: Path, size: int, seed: int) -> None:
     """Most classes simplified under their plain names, one under the bucket's, one raw."""
-    write_quickdraw(root, CLASSES[:-2], 60 * size, seed=seed)
-    write_quickdraw(root, CLASSES[-2:-1], 60 * size, prefix="full_simplified_", seed=seed)
-    write_quickdraw(root, CLASSES[-1:], 60 * size, "raw", "full_raw_", seed=seed)
+    write_quickdraw(root, CLASSES[:-2], 100 * size, seed=seed)
+    write_quickdraw(root, CLASSES[-2:-1], 100 * size, prefix="full_simplified_", seed=seed)
+    write_quickdraw(root, CLASSES[-1:], 100 * size, "raw", "full_raw_", seed=seed)
 
 
 WRITERS: dict[str, Callable[[Path, int, int], None]] = {

@@ -91,4 +91,4 @@ def fill_openimages(root: Path, split: str = "train", num_images: int = 8, seed:
 def _flagged(image: str, place: int) -> list[dict[str, Any]]:
     """Rows that no plain object has; place: of the image in the file."""
     flags = ({"IsGroupOf": 1}, {"IsDepiction": 1}, {"IsInside": 1})
-    return [openimages_row(image, (0.05, 0.1, 0.6, 0.8), **flags[place])] if place < len(flags) else []
+    return [openimages_row(image, (0.05, 0.1, 0.6, 0.8)) | flags[place]] if place < len(flags) else []

@@ -39,7 +39,7 @@ def write_lines(path: Path, rows: Iterable[Any]) -> Path:
 def write_quickdraw(
     root: Path,
     classes: Sequence[str] = CLASSES,
-    n: int = 60,
+    n: int = 100,
     kind: Literal["simplified", "raw"] = "simplified",
     prefix: str = "",
     broken: bool = True,

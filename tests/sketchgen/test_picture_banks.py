@@ -13,9 +13,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
+from data_manifests.schema import bank_manifest
 from sketchgen.banks import BankConfig, bank_settings, build_bank, check_bank
-from sketchgen.banks.pictures import read_drawing
-from sketchgen.banks.sketchy import UNSEEN, photo_of, sketchy_files, split_of_photo
+from sketchgen.banks.pictures import PictureBank, read_drawing
+from sketchgen.banks.sketchy import photo_of, sketchy_files, split_of_photo
 from tests.datasets import write_sketchy, write_tu_berlin
 from tests.datasets.sketchy import CENTRED, STRETCHED, photo_name
 
@@ -48,7 +49,7 @@ def names(files: dict[str, list[Path]]) -> set[str]:
 
 
 def test_splits_go_by_photo_and_lose_nothing(sketchy: Path) -> None:
-    train, val = sketchy_files(sketchy, "train", ""), sketchy_files(sketchy, "val", "")
+    train, val = sketchy_files(sketchy, "train"), sketchy_files(sketchy, "val")
     assert len(names(train)) + len(names(val)) == 120 and not names(train) & names(val)
     photos = [{photo_of(path) for paths in files.values() for path in paths} for files in (train, val)]
     assert not photos[0] & photos[1] and photos[1]
@@ -61,15 +62,15 @@ def test_the_official_test_set_decides_where_it_is_there(sketchy: Path) -> None:
     (sketchy / "info").mkdir()
     (sketchy / "info" / "testset.txt").write_text(f"cat/{cat}.jpg\ncup/{cup}.jpg\n")
     (sketchy / "info" / "invalid-error.txt").write_text(f"{cat}-2\n\n{photo_name('cat', 49)}-1\n")
-    assert names(sketchy_files(sketchy, "val", "")) == {f"cat/{cat}-1", f"lion/{cat}-1", *numbered("cup", cup)}
-    train = names(sketchy_files(sketchy, "train", ""))
+    assert names(sketchy_files(sketchy, "val")) == {f"cat/{cat}-1", f"lion/{cat}-1", *numbered("cup", cup)}
+    train = names(sketchy_files(sketchy, "train"))
     assert not {f"{place}/{photo_name('cat', 49)}-1" for place in ("cat", "lion")} & train
     assert len(train) == 160 - 6 - 2  # without those of the test set, and the other invalid one of cat and lion
 
 
 def test_the_lists_of_the_dataset_are_read_as_they_come(tmp_path: Path) -> None:
     write_sketchy(tmp_path, ("cat", "car_(sedan)"), 4, 5, (CENTRED,))
-    found = {split: sketchy_files(tmp_path, split, "") for split in ("train", "val")}
+    found = {split: sketchy_files(tmp_path, split) for split in ("train", "val")}
     for name in ("cat", "car_(sedan)"):
         assert {photo_of(path) for path in found["val"][name]} == {photo_name(name, 0)}
         assert {photo_of(path) for path in found["train"][name]} == {photo_name(name, 7 * n) for n in (1, 2, 3)}
@@ -82,10 +83,23 @@ def numbered(name: str, photo: str) -> set[str]:
     return {f"{name}/{photo}-{first + n}" for n in range(2)}
 
 
-def test_classes_of_a_zero_shot_protocol_are_kept_out_of_training_only(sketchy: Path) -> None:
-    assert set(sketchy_files(sketchy, "train", "25")) == {"cat", "hot-air_balloon"}
-    assert set(sketchy_files(sketchy, "val", "25")) == {"cat", "cup", "hot-air_balloon"}
-    assert {key: len(set(classes)) for key, classes in UNSEEN.items()} == {"": 0, "25": 25, "21": 21}
+def test_zero_shot_protocols_name_their_classes() -> None:
+    protocols = bank_manifest("sketchy").unseen
+    assert {name: len(set(classes)) for name, classes in protocols.items()} == {"shen-25": 25, "yelamarthi-21": 21}
+
+
+def test_a_photo_has_drawings_of_its_own_and_of_others(sketchy: Path) -> None:
+    files = sketchy_files(sketchy, "train")
+    bank = PictureBank("sketchy", files, photo_of)
+    photo = photo_of(files["cat"][0])
+    for seed in range(20):
+        pair = bank.pair(photo, seed)
+        assert pair is not None
+        own, other = pair
+        assert photo_of(Path(own.sketch_id)) == photo != photo_of(Path(other.sketch_id))
+        assert own.category == other.category == "cat"
+    assert bank.pair("nobody's", 0) is None
+    assert PictureBank("sketchy", files).pair(photo, 0) is None
 
 
 def test_a_photo_is_named_by_its_drawings() -> None:
@@ -225,7 +239,7 @@ def test_splits_of_sketchy_share_out_every_valid_drawing(
     (folder / "info" / "invalid-error.txt").write_text("".join(f"{photo}-{number}\n" for photo, number in invalid))
     if test is not None:
         (folder / "info" / "testset.txt").write_text("".join(f"cat/{photo}.jpg\n" for photo in test))
-    train, val = (names(sketchy_files(folder, split, "")) for split in ("train", "val"))
+    train, val = (names(sketchy_files(folder, split)) for split in ("train", "val"))
     assert not train & val
     assert train | val == {f"{c}/{photo}-{number}" for c in classes for photo, number in drawings - invalid}
     if test is not None:

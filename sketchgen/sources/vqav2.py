@@ -27,18 +27,17 @@ def read(config: SourceConfig) -> Iterator[SourceImage]:
     above, and FileNotFoundError where one is missing.
     """
     questions, answers = _files(config)
-    given = {row["question_id"]: _answers(row) for row in _rows(answers, "annotations", ("question_id", "answers"))}
+    given = {row["question_id"]: _answers(row) for row in _rows(answers, "annotations", ("question_id",))}
     asked: dict[int, list[SourceQuery]] = {}
     kept = _names(config) if config.split == "val" else None
-    for row in _rows(questions, "questions", ("image_id", "question", "question_id")):
-        found = given.get(row["question_id"], ())
-        reason = "" if found else "no-answer"
+    for row in _rows(questions, "questions", ("image_id", "question_id")):
+        text, found = row.get("question"), given.get(row["question_id"], ())
+        text = text.strip() if isinstance(text, str) else ""
+        reason = "" if found and text else "no-answer"
         if kept is not None and _file(row["image_id"]) not in kept:
             reason = EVALUATED
-        query = SourceQuery(
-            str(row["question_id"]), "vqa", question=str(row["question"]).strip(), answers=found, reason=reason
-        )
-        asked.setdefault(int(row["image_id"]), []).append(query)
+        query = SourceQuery(str(row["question_id"]), "vqa", question=text, answers=found, reason=reason)
+        asked.setdefault(row["image_id"], []).append(query)
     license = source_manifest(config.name)[0].license.strip()
     for image, queries in asked.items():
         yield SourceImage(str(image), _file(image), 0, 0, license, (), asked=tuple(queries))
@@ -65,16 +64,16 @@ def _files(config: SourceConfig) -> tuple[str, str]:
     return first_of(config, split.annotations, "the questions"), first_of(config, split.answers, "the answers")
 
 
-def _rows(url: str, name: str, needed: tuple[str, ...]) -> Iterator[dict[str, Any]]:
-    """The entries of one list of a file, each with what is needed."""
+def _rows(url: str, name: str, ids: tuple[str, ...]) -> Iterator[dict[str, Any]]:
+    """The entries of one list of a file, each with these ids, which are whole numbers."""
     fs, path = open_url(url, "source.annotations")
     kinds: dict[str, str] = {}
     with fs.open(path, "rb") as file:
         for key, row in items(file, kinds):
             if key != name:
                 continue
-            if not isinstance(row, dict) or any(row.get(field) is None for field in needed):
-                raise ValueError(f"{url}: {name} must have {', '.join(needed)}, see {row!r:.200}")
+            if not isinstance(row, dict) or not all(type(row.get(field)) is int for field in ids):
+                raise ValueError(f"{url}: {name} must have {' and '.join(ids)} as whole numbers, see {row!r:.200}")
             yield row
     if kinds.get(name) != "list":
         raise ValueError(
@@ -84,11 +83,13 @@ def _rows(url: str, name: str, needed: tuple[str, ...]) -> Iterator[dict[str, An
 
 def _answers(row: dict[str, Any]) -> tuple[str, ...]:
     """The consensus, then what the ten people said; () where nobody said anything."""
-    said = [str(answer.get("answer", "")).strip() for answer in row["answers"] if isinstance(answer, dict)]
-    said = [answer for answer in said if answer]
+    rows = row.get("answers")
+    found = [answer.get("answer") for answer in rows if isinstance(answer, dict)] if isinstance(rows, list) else []
+    said = [answer.strip() for answer in found if isinstance(answer, str) and answer.strip()]
     if not said:
         return ()
-    return (str(row.get("multiple_choice_answer") or max(said, key=said.count)), *said)
+    chosen = row.get("multiple_choice_answer")
+    return (chosen if isinstance(chosen, str) and chosen.strip() else max(said, key=said.count), *said)
 
 
 def _names(config: SourceConfig) -> set[str]:
@@ -98,4 +99,4 @@ def _names(config: SourceConfig) -> set[str]:
 
 def _file(image: int) -> str:
     """As COCO 2017 calls it."""
-    return f"{int(image):012d}.jpg"
+    return f"{image:012d}.jpg"

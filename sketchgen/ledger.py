@@ -93,7 +93,7 @@ Row = TypeVar("Row", LedgerRow, QueryRow)
 
 def write_ledger(rows: Sequence[Row], path: Path, kind: type[Row]) -> None:
     """Write `NNNNNN.parquet`; the same rows give the same bytes. kind: of the rows, which may be none."""
-    table = pa.Table.from_pylist([vars(row) for row in rows], _schema(kind))  # flat: asdict would copy for nothing
+    table = pa.Table.from_pylist([vars(row) for row in rows], schema_of(kind))  # flat: asdict would copy for nothing
     pq.write_table(table, path, compression="zstd")
 
 
@@ -107,5 +107,6 @@ def read_query_ledger(file: object) -> list[QueryRow]:
     return [QueryRow(**row) for row in pq.read_table(file).to_pylist()]
 
 
-def _schema(kind: type[LedgerRow] | type[QueryRow]) -> pa.Schema:
+def schema_of(kind: type[LedgerRow] | type[QueryRow]) -> pa.Schema:
+    """Columns of a ledger, and their types."""
     return pa.schema([(field.name, _TYPES[str(field.type)]) for field in fields(kind)])

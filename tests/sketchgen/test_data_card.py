@@ -491,6 +491,17 @@ def test_the_same_shards_give_the_same_bytes(made: Path, tmp_path: Path) -> None
     assert here == there
 
 
+def test_shards_of_an_object_store_give_the_same_card(made: Path, tmp_path: Path) -> None:
+    there, out = Storage(f"memory://{tmp_path.name}/shards"), Storage(f"memory://{tmp_path.name}/card")
+    for path in filter(Path.is_file, made.iterdir()):
+        there.write(path.name, path.read_bytes())
+    page = write(tmp_path / "o", [part(made)], examples=5)
+    write_data_card(
+        out, "A title", {"seed": "0"}, 0, [CardPart("part", there, "shapeworld")], wording, CardConfig(examples=5)
+    )
+    assert out.read("card.html").decode() == page
+
+
 def test_names_from_the_data_cannot_run_in_the_browser(tmp_path: Path) -> None:
     evil = "</b><script>alert('&')</script>"
     storage = begin(tmp_path / evil.replace("/", "_"), [image(1, evil)])

@@ -195,7 +195,7 @@ ROWS = st.lists(
         count=st.integers(-1, 40),
         match=st.integers(-1, 1),
         boxes=st.integers(-1, 3),
-        box_area=st.floats(0.1, 1e7),
+        box_area=st.sampled_from([1023.9, 1024.0, 9215.9, 9216.0]) | st.floats(0.1, 1e7),
         words=st.integers(-1, 300),
         answer_source=SLUGS,
         fallback=SLUGS,
@@ -271,8 +271,19 @@ def test_presence_is_known_where_the_same_sketch_is_sought(tmp_path: Path) -> No
         row("sbir", "a", -1, 1),
     ]
     add_shard(begin(tmp_path / "s", [image(1, "dog")]), 0, asked + sought)
-    found = numbers_of(part(tmp_path / "s")).balance["vqa-presence"]
-    assert (found.yes, found.no, found.unknown) == (1, 2, 5)
+    add_shard(begin(tmp_path / "t", [image(1, "dog")]), 0, [row("vqa", "a", 0), row("sbir", "a", 0, 0)])
+    found = numbers_of(part(tmp_path / "s"), part(tmp_path / "t", "t")).balance["vqa-presence"]
+    assert (found.yes, found.no, found.unknown) == (1, 3, 5)  # parts have keys in common
+
+
+def test_sizes_of_boxes_end_where_those_of_coco_do(tmp_path: Path) -> None:
+    rows = [
+        QueryRow(0, "1", boxes=1, box_area=area, status="written") for area in (9.0, 1023.9, 1024, 9215.9, 9216, 1e9)
+    ]
+    add_shard(begin(tmp_path / "s", [image(1, "dog")]), 0, [*rows, QueryRow(0, "1", boxes=0, status="written")])
+    found = numbers_of(part(tmp_path / "s")).box_sizes
+    assert (found.n, found.small, found.medium, found.large) == (6, 2, 2, 2)
+    assert {n: bar for n, bar in enumerate(found.bars) if bar} == {0: 1, 1: 1, 2: 1, 5: 1, 6: 1, 40: 1}
 
 
 @SMALL

@@ -8,7 +8,7 @@ READY_WEIGHTS := $(VENV)/.ready-weights
 export SAM2_BUILD_CUDA := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup sketches instructions pretrain finetune bench-loader bench-loop bench-learn bench-index bench-memory chaos train-segmenter train-sketcher test test-fast check format bench-sketches lock
+.PHONY: help demo setup sketches instructions describe pretrain finetune bench-loader bench-loop bench-learn bench-index bench-memory chaos train-segmenter train-sketcher test test-fast check format bench-sketches lock
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -23,7 +23,7 @@ $(READY): pyproject.toml constraints.txt
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	@$(PIP) install -q -c constraints.txt pip setuptools wheel torch torchvision
 	@# sam2 and iopath come as sources only: build them against the torch that is here, without CUDA kernels
-	@$(PIP) install -q -c constraints.txt --no-build-isolation -e ".[gen,sam2,train,dev]"
+	@$(PIP) install -q -c constraints.txt --no-build-isolation -e ".[gen,sam2,train,caption,dev]"
 	@touch $@
 
 $(READY_WEIGHTS): $(READY)
@@ -47,6 +47,9 @@ sketches: $(READY)  ## photos with boxes -> sketch shards (RECIPE=sample | coco 
 
 instructions: $(READY)  ## pair images with sketches and ask about both (RECIPE=tiny | learn | coco, their _val, learn_brush)
 	@$(PY) -m pipelines.instructions $(or $(RECIPE),tiny) $(ARGS)
+
+describe: $(READY)  ## have models describe what the sketches of finished instructions show (RECIPE=local | deepseek_llama)
+	@$(PY) -m pipelines.descriptions $(or $(RECIPE),local) $(ARGS)
 
 pretrain: $(READY)  ## stage I on shards, made if missing (RECIPE=tiny | learn | o3slm_7b | o3slm_13b | o3slm_7b_24gb)
 	@$(PY) -m pipelines.pretrain $(or $(RECIPE),tiny) $(ARGS)

@@ -11,7 +11,7 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -65,7 +65,7 @@ def run(
     tasks: Sequence[Task],
     config: EngineConfig,
     instead: Callable[[Task, Event | None], Task | None] = lambda task, last: None,
-) -> Iterator[Event | TaskFailed]:
+) -> Generator[Event | TaskFailed, None, None]:
     """Run every task, yield the events of all workers as they come, and `TaskFailed` for lost tasks.
 
     make_worker is called once in each worker; it must be picklable for the Ray engine, and so must

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -38,13 +38,27 @@ def claimed(
     Raises ValueError where another run holds the folder, where it was made with other settings, and for
     a source that cannot be read.
     """
+
+    def plan() -> None:
+        with console.status("planning"):
+            write_plan(batches, images_per_shard, storage, select)
+
+    with claimed_folder(storage, settings, plan):
+        yield read_plan(storage)
+
+
+@contextmanager
+def claimed_folder(storage: Storage, settings: dict[str, Any], begin: Callable[[], object]) -> Iterator[None]:
+    """The folder, kept from other runs for as long as the block lasts. begin: puts the plan into a new one.
+
+    Raises ValueError where another run holds the folder, and where it was made with other settings.
+    """
     with locked(storage):
         storage.prepare()
         if not belongs_to(storage, settings):
-            with console.status("planning"):
-                write_plan(batches, images_per_shard, storage, select)
+            begin()
             write_settings(storage, settings)  # last: a source that cannot be read leaves no claim
-        yield read_plan(storage)
+        yield
         storage.tidy()
 
 
@@ -55,31 +69,39 @@ def make_shards(
     config: EngineConfig,
     display: ProgressDisplay,
     instead: Callable[[ShardTask, Progress | None], ShardTask | None] = lambda task, last: None,
+    give_up: int = 0,
 ) -> list[TaskFailed]:
     """Make the shards, show how far they are, log the seconds of each; returns those that failed every time.
 
-    instead: see `engine.run`.
+    instead: see `engine.run`; give_up: stop after so many shards that failed one after another, 0 = never.
     """
-    failed = []
+    failed, in_a_row = [], 0
     begun = now()
-    for event in engine.run(make_worker, [ShardTask(shard) for shard in shards], config, instead):
-        if isinstance(event, TaskFailed):
-            failed.append(event)
-            continue
-        display.update(event)
-        if event.done:
-            append_log(
-                storage,
-                {
-                    "run": begun,
-                    "elapsed": round(display.elapsed, 3),
-                    "shard": event.shard,
-                    "images": event.images,
-                    display.unit: event.written + sum(event.rejected.values()),
-                    "seconds": {stage: round(value, 4) for stage, value in event.seconds.items()},
-                },
-            )
+    events = engine.run(make_worker, [ShardTask(shard) for shard in shards], config, instead)
+    with closing(events):  # early, where the run is given up: its workers end
+        for event in events:
+            if isinstance(event, TaskFailed):
+                failed.append(event)
+                in_a_row += 1
+                if in_a_row == give_up:
+                    break
+                continue
+            display.update(event)
+            if event.done:
+                in_a_row = 0
+                append_log(storage, _log_entry(event, begun, display))
     return failed
+
+
+def _log_entry(event: Progress, begun: str, display: ProgressDisplay) -> dict[str, Any]:
+    return {
+        "run": begun,
+        "elapsed": round(display.elapsed, 3),
+        "shard": event.shard,
+        "images": event.images,
+        display.unit: event.written + sum(event.rejected.values()),
+        "seconds": {stage: round(value, 4) for stage, value in event.seconds.items()},
+    }
 
 
 def print_failed(failed: Sequence[TaskFailed], console: Console) -> None:

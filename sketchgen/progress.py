@@ -24,12 +24,16 @@ class ProgressDisplay:
     """Adds up the progress of all shards and shows it; use as a context manager."""
 
     def __init__(
-        self, console: Console, total: int, done: int, unit: Literal["instances", "queries"] = "instances"
+        self,
+        console: Console,
+        total: int,
+        done: int,
+        unit: Literal["instances", "queries", "descriptions"] = "instances",
     ) -> None:
         """total: what is planned; done: how much of it was finished before this run.
 
-        unit: what is made. Both count instances; or images, where queries are made: how many nobody knows
-        before an image is seen.
+        unit: what is made. Both count instances; or images, where queries are made or answered: how many
+        nobody knows before an image is seen.
         """
         self.unit = unit
         self._counted = "instances" if unit == "instances" else "images"
@@ -50,8 +54,9 @@ class ProgressDisplay:
             console=console,
             disable=not console.is_terminal,
         )
-        label = "sketches" if unit == "instances" else "instructions"
-        self._task = self._bar.add_task(label, total=total, completed=done, rates="starting workers", rejects="")
+        self._refused = "fell back" if unit == "descriptions" else "rejected"
+        labels = {"instances": "sketches", "queries": "instructions", "descriptions": "descriptions"}
+        self._task = self._bar.add_task(labels[unit], total=total, completed=done, rates="starting workers", rejects="")
 
     def __enter__(self) -> ProgressDisplay:
         self._bar.start()
@@ -76,7 +81,7 @@ class ProgressDisplay:
         handled = made if self.unit == "instances" else images
         elapsed = self.elapsed
         rates = f"{images / elapsed:.1f} images/s, {made / elapsed:.1f} {self.unit}/s"
-        rejects = f"rejected {sum(rejected.values())}"
+        rejects = f"{self._refused} {sum(rejected.values())}"
         if rejected:
             rejects += ": " + ", ".join(f"{reason} {count}" for reason, count in rejected.most_common(4))
         self._bar.update(self._task, completed=self._before + handled, rates=rates, rejects=rejects)

@@ -50,6 +50,12 @@ class ShardWriter:
         self._tar.write({"__key__": key, "jpg": jpeg, "sketches.png": encode(strip), "json": record})
         return key
 
+    def copy(self, key: str, jpeg: bytes, strip: bytes, record: bytes) -> None:
+        """Write a sample of a finished shard under its own key, photo and strip as they were stored."""
+        self.samples += 1
+        validate(record)
+        self._tar.write({"__key__": key, "jpg": jpeg, "sketches.png": strip, "json": record})
+
 
 @contextmanager
 def shard_writer(

@@ -40,7 +40,7 @@ LONGEST_TEXT = 800
 """Characters."""
 MOST_RELATIONS = 8
 MARKUP = re.compile(r"<[^<>\s]{1,40}>")
-"""Tokens of models, `<image>` or `</s>`: in a training text they would be read as such."""
+"""Tokens of models, `<image>` or `</s>`: in a prompt or a training text they would be read as such."""
 COORDINATES = re.compile(r"[\[(]\s*-?\d+(\.\d+)?(\s*,\s*-?\d+(\.\d+)?)+\s*[\])]|\d+(\.\d+)?(\s*,\s*\d+(\.\d+)?){3}")
 BARE = re.compile(r"^((it|they) )?(is|are) ")
 """What a relation may begin with, though a phrase was asked for."""
@@ -147,7 +147,7 @@ def fill(prompt: str, request: Request, config: DescribeConfig, answer: str = ""
         "facts": request.facts,
         "answer": answer,
     }
-    return re.sub(r"\{(\w+)\}", lambda found: values[found[1]], prompt)
+    return re.sub(r"\{(\w+)\}", lambda found: MARKUP.sub("", values[found[1]]), prompt)
 
 
 def facts_of(sample: Sample, query: Query) -> str:
@@ -198,7 +198,7 @@ def ask(model: Captioner, requests: Sequence[Request], config: DescribeConfig) -
             result = answer if isinstance(answer, Failure) else judge(answer, request, config)
             results[number] = result
             if isinstance(result, Failure) and not isinstance(answer, Failure):
-                again = AGAIN.replace("{detail}", result.detail)
+                again = AGAIN.replace("{detail}", MARKUP.sub("(a token)", result.detail))
                 wrong[number] = replace(request, prompt=requests[number].prompt + again)
         asked = wrong
         if not asked:

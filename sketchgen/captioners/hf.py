@@ -19,7 +19,11 @@ class HfCaptioner:
     def __init__(self, config: CaptionerConfig, sees: bool) -> None:
         """sees: whether requests come with pictures."""
         self._config = config
+        packed = {"padding": True, "return_tensors": "pt"}
+        self._packed: dict[str, Any] = {"processor_kwargs": packed} if sees else packed
         self._processor, self._model = load_model(config, sees)
+        # pictures come as float32; text alone has nothing to cast, and its `to` takes no dtype
+        self._cast: dict[str, Any] = {"dtype": self._model.dtype} if sees else {}
         tokenizer = getattr(self._processor, "tokenizer", self._processor)
         tokenizer.padding_side = "left"  # answers begin where prompts end
         if tokenizer.pad_token is None:  # Llama 3
@@ -42,10 +46,9 @@ class HfCaptioner:
             [[{"role": "user", "content": content_of(request)}] for request in requests],
             add_generation_prompt=True,
             tokenize=True,
-            padding=True,
             return_dict=True,
-            return_tensors="pt",
-        ).to(self._model.device, dtype=self._model.dtype)
+            **self._packed,
+        ).to(self._model.device, **self._cast)
         tokens = self._model.generate(
             **inputs,
             max_new_tokens=self._config.max_tokens,

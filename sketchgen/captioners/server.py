@@ -105,12 +105,18 @@ def failure_of(error: Any, config: CaptionerConfig) -> Failure:
     if isinstance(error, openai.APIConnectionError):
         return Failure("no-connection", f"{error.__cause__ or error}, {tries}"[:200])
     status = getattr(error, "status_code", 0)
-    text = f"{status}: {error.message}"[:200]
+    text = said(error)
     if status == 429:
         return Failure("rate-limit", text)
     if status >= 500:
         return Failure("server-error", text)
     return Failure("request-refused" if status else "server-error", text)
+
+
+def said(error: Any) -> str:
+    """`503: loading`. error: an `openai.APIError`, maybe without a status."""
+    status = getattr(error, "status_code", 0)
+    return f"{status}: {error.message.removeprefix(f'Error code: {status} - ')}"[:200]
 
 
 def connect(config: CaptionerConfig, name: str) -> Any:
@@ -140,7 +146,7 @@ def probe(client: Any) -> list[str]:
     except openai.APIConnectionError as error:
         raise ConnectionError(f"no server answers ({error.__cause__ or error})") from None
     except openai.APIStatusError as error:
-        raise ConnectionError(f"the server refuses: {error.status_code}: {error.message}"[:200]) from None
+        raise ConnectionError(f"the server refuses: {said(error)}") from None
     except (openai.APIError, AttributeError, TypeError, ValueError):
         raise ConnectionError("what answers is no OpenAI-compatible server") from None
 

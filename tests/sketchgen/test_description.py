@@ -246,9 +246,10 @@ def scene() -> tuple[Any, bytes]:
         mask = {"size": [0, 0], "counts": ""}
         return {"object_id": f"{name}{box}", "category": name, "box": box, "mask": mask, "status": "written"}
 
+    dog = [120.0, 30.0, 160.0, 70.0]
     query = {
-        "query_id": "describe-0", "task": "describe", "row": 0, "category": "dog", "boxes": [[120.0, 30.0, 160.0, 70.0]],
-        "count": -1, "question": "", "answers": ["This is a dog."], "match": -1, "answer_source": "template",
+        "query_id": "describe-0", "task": "describe", "row": 0, "category": "dog", "boxes": [dog], "count": -1,
+        "question": "", "answers": ["This is a dog."], "match": -1, "answer_source": "template",
     }  # fmt: skip
     sketch = {
         "row": 0,
@@ -262,7 +263,7 @@ def scene() -> tuple[Any, bytes]:
     record = {
         "schema": 1,
         "image": {"source": "t", "id": "1", "width": 200, "height": 100, "license": ""},
-        "objects": [thing("dog", [120.0, 30.0, 160.0, 70.0]), thing("cup", [1.0, 1.0, 9.0, 9.0]), thing("cup", [1.0, 20.0, 9.0, 29.0])],
+        "objects": [thing("dog", dog), thing("cup", [1.0, 1.0, 9.0, 9.0]), thing("cup", [1.0, 20.0, 9.0, 29.0])],
         "sketches": [sketch],
         "queries": [query],
     }  # fmt: skip

@@ -97,7 +97,11 @@ Text = Annotated[str, AfterValidator(_plain)]
 class Description(BaseModel):
     """What a model must answer. Limits are checked, but not in the schema: servers differ in what they take there."""
 
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False, json_schema_extra={"additionalProperties": False})
+    model_config = ConfigDict(
+        frozen=True,
+        allow_inf_nan=False,
+        json_schema_extra={"additionalProperties": False, "description": "One object of the image."},
+    )
 
     object: Text
     """Class of what is shown."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -39,7 +40,7 @@ from sketchgen.tasks.query import TEMPLATE
 from sketchgen.worker import pin_threads
 
 GIVE_UP = 3
-"""Shards that fail one after another until the run stops: each has been tried several times, the models are gone."""
+"""Shards that lose their models one after another until the run stops: each has been tried several times."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def run_descriptions(config: DescriptionsConfig, console: Console) -> int:
             before = sum(record.images for record in done.values())
             with ProgressDisplay(console, images, before, unit="descriptions") as display:
                 make = partial(make_worker, config, names_of(config, settings), mark)
-                failed = make_shards(make, storage, todo, config.engine, display, give_up=GIVE_UP)
+                failed = make_shards(make, storage, todo, config.engine, display, give_up=lost_models)
         else:
             console.print("Nothing is left to do: every finished shard is described.")
         counts = count_descriptions(storage, mark)
@@ -199,7 +200,6 @@ def checked(config: DescriptionsConfig) -> DescriptionsConfig:
 
     Raises ValueError for settings that mean nothing, with the flag and what it must be.
     """
-    check_captioner(config.captioner, "captioner")
     least: dict[str, tuple[float, float]] = {
         "samples_per_batch": (config.samples_per_batch, 1),
         "threads": (config.threads, 1),
@@ -222,6 +222,12 @@ def checked(config: DescriptionsConfig) -> DescriptionsConfig:
     if config.out == config.shards:
         raise ValueError(f"out and shards are both {config.out}: the input stays as it is, choose another --out")
     return config
+
+
+def lost_models(in_a_row: Sequence[TaskFailed]) -> bool:
+    """Whether so many shards found no model that the others need not try. A shard that is damaged tells nothing of
+    the others."""
+    return len(in_a_row) >= GIVE_UP and all(f.error.startswith("ConnectionError") for f in in_a_row[-GIVE_UP:])
 
 
 def count_descriptions(storage: Storage, mark: str) -> DescriptionCounts:
@@ -296,7 +302,8 @@ def _print_summary(counts: DescriptionCounts, failed: list[TaskFailed], left: in
     print_failed(failed, console)
     if left > len(failed):
         console.print(
-            f"[red]stopped:[/] {GIVE_UP} shards failed one after another; {left:,} are left to do", soft_wrap=True
+            f"[red]stopped:[/] {GIVE_UP} shards lost their models one after another; {left:,} are left to do",
+            soft_wrap=True,
         )
 
 

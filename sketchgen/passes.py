@@ -69,26 +69,27 @@ def make_shards(
     config: EngineConfig,
     display: ProgressDisplay,
     instead: Callable[[ShardTask, Progress | None], ShardTask | None] = lambda task, last: None,
-    give_up: int = 0,
+    give_up: Callable[[Sequence[TaskFailed]], bool] = lambda in_a_row: False,
 ) -> list[TaskFailed]:
     """Make the shards, show how far they are, log the seconds of each; returns those that failed every time.
 
-    instead: see `engine.run`; give_up: stop after so many shards that failed one after another, 0 = never.
+    instead: see `engine.run`; give_up: whether to stop, from the failures since a shard was last made.
     """
-    failed, in_a_row = [], 0
+    failed: list[TaskFailed] = []
+    in_a_row: list[TaskFailed] = []
     begun = now()
     events = engine.run(make_worker, [ShardTask(shard) for shard in shards], config, instead)
     with closing(events):  # early, where the run is given up: its workers end
         for event in events:
             if isinstance(event, TaskFailed):
                 failed.append(event)
-                in_a_row += 1
-                if in_a_row == give_up:
+                in_a_row.append(event)
+                if give_up(in_a_row):
                     break
                 continue
             display.update(event)
             if event.done:
-                in_a_row = 0
+                in_a_row = []
                 append_log(storage, _log_entry(event, begun, display))
     return failed
 

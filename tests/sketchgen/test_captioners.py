@@ -72,6 +72,7 @@ def test_what_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     schema = body["response_format"]["json_schema"]["schema"]
     assert schema["required"] == ["object", "description", "relations", "box"]
     assert schema["additionalProperties"] is False
+    assert schema["description"] == "One object of the image."
 
 
 def test_no_schema_and_no_key_where_none_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:

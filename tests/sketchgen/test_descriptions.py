@@ -277,7 +277,7 @@ def test_a_server_that_dies_ends_the_run_and_the_next_one_goes_on(asked_about: P
         text = said(dying, code=4)
     assert "ConnectionError: eyes at http://127.0.0.1:" in text
     assert "requests in a row failed (the last: server-error, 503: dying)" in text
-    assert "stopped: 3 shards failed one after another; 4 are left to do" in text
+    assert "stopped: 3 shards lost their models one after another; 4 are left to do" in text
     made = hashes(tmp_path / "out")
     assert len(made) == 2
     assert {row.answer_source for row in rows(tmp_path / "out").values()} == {"eyes"}
@@ -324,6 +324,7 @@ sys.exit(run_descriptions(pickle.loads(sys.stdin.buffer.read()), Console()))
 """
 
 
+@pytest.mark.slow
 def test_killed_in_mid_shard_and_resumed_is_identical(asked_about: Path, tmp_path: Path) -> None:
     out = tmp_path / "killed"
     with serving() as (server, url):
@@ -372,10 +373,11 @@ def test_ray_says_that_the_server_died(asked_about: Path, tmp_path: Path) -> Non
         base = config(asked_about, url, tmp_path / "out", engine=EngineConfig("ray", 2, retries=0))
         text = said(replace(base, captioner=replace(base.captioner, patience=3)), code=6)
     assert "3 requests in a row failed" in text
-    assert "stopped: 3 shards failed" in text
+    assert "stopped: 3 shards lost their models" in text
     assert not hashes(tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_a_model_in_the_worker_succeeds_where_it_was_taught_and_falls_back_where_not(tmp_path: Path) -> None:
     few = world(tmp_path / "in", 4, images_per_shard=2)
     run_instructions(few, quiet())
@@ -509,6 +511,16 @@ def test_a_damaged_shard_is_named_and_the_others_go_on(
     assert message in text
     assert "`make instructions` again" in text
     assert len(hashes(tmp_path / "out")) == 5
+
+
+def test_shards_that_are_damaged_do_not_end_the_run(asked_about: Path, tmp_path: Path) -> None:
+    shutil.copytree(asked_about, tmp_path / "in")
+    for shard in (1, 2, 3, 4):
+        flip(tmp_path / "in" / f"00000{shard}.tar")
+    with serving() as (_, url):
+        text = said(config(tmp_path / "in", url, tmp_path / "out"), code=4)
+    assert "stopped" not in text
+    assert list(hashes(tmp_path / "out")) == ["000000", "000005"]
 
 
 def test_folders_that_cannot_be_described_are_refused(asked_about: Path, tmp_path: Path) -> None:

@@ -99,11 +99,11 @@ def failure_of(error: Any, config: CaptionerConfig) -> Failure:
     """What became of a request for which the client gave up. error: an `openai.APIError`."""
     import openai
 
-    tries = f"{config.retries + 1} times"
+    tries = f"(tries: {config.retries + 1})"
     if isinstance(error, openai.APITimeoutError):
-        return Failure("time-out", f"no answer within {config.timeout:g} s, {tries}")
+        return Failure("time-out", f"no answer within {config.timeout:g} s {tries}")
     if isinstance(error, openai.APIConnectionError):
-        return Failure("no-connection", f"{error.__cause__ or error}, {tries}"[:200])
+        return Failure("no-connection", f"{error.__cause__ or error} {tries}"[:200])
     status = getattr(error, "status_code", 0)
     text = said(error)
     if status == 429:

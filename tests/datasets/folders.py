@@ -62,7 +62,7 @@ def _pixmo_count(root: Path, size: int, seed: int) -> None:
 
 
 def _sketchy(root: Path, size: int, seed: int) -> None:
-    write_sketchy(root, photos_per_class=4 * size, seed=seed)
+    write_sketchy(root, photos_per_class=3 * size, seed=seed)
 
 
 def _tu_berlin(root: Path, size: int, seed: int) -> None:

@@ -110,7 +110,7 @@ LINES = st.binary(max_size=40) | (SOME_ROWS | JSON).map(lambda value: json.dumps
 
 
 @pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
-@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(lines=st.lists(LINES, max_size=6), seed=st.integers(0, 2**63 - 1), split=st.sampled_from(["train", "val"]))
 @example(lines=[json.dumps(row(TRAIN[0], drawing=[[[10**400], [1]]])).encode()], seed=0, split="train")
 def test_any_lines_give_a_drawing_or_the_one_error(tmp_path: Path, lines: list[bytes], seed: int, split: str) -> None:

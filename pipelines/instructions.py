@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from data_manifests.schema import mixture_manifest
+from pipelines.cards import write_run_card
 from pipelines.exits import clean_exit
 from pipelines.mixtures import MixtureConfig, part_config, run_mixture
 from pipelines.recipes import choose
@@ -133,6 +134,8 @@ def main() -> None:
             failed = run_mixture(config, console)
         else:
             failed = run_instructions(config, console)
+            if not config.dry_run:
+                write_run_card(config, console)
     sys.exit(1 if failed else 0)
 
 

@@ -14,10 +14,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from data_manifests.schema import Mixture, Part, bank_manifest, load_manifest, mixture_manifest, source_manifest
+from pipelines.wording import worded
 from sketchgen.banks import BankConfig
 from sketchgen.config import absolute
+from sketchgen.data_card import CardPart, write_data_card
 from sketchgen.engine import EngineConfig
-from sketchgen.instructions import InstructionsConfig, checked, count_queries, run_instructions, settings_of
+from sketchgen.instructions import InstructionsConfig, checked, count_queries, facts_of, run_instructions, settings_of
 from sketchgen.output import fingerprint
 from sketchgen.selection import SelectionConfig
 from sketchgen.shapeworld import WorldConfig
@@ -100,6 +102,7 @@ def run_mixture(config: MixtureConfig, console: Console) -> int:
         return 0
     _write_manifest(manifest, made, config)
     _print_made(made, config, console)
+    _write_card(manifest, made, size, config, console)
     return sum(one.failed for one in made)
 
 
@@ -205,6 +208,27 @@ def _write_manifest(manifest: Mixture, made: Sequence[Made], config: MixtureConf
     ]
     text = yaml.safe_dump({"name": manifest.name, "title": manifest.title, "parts": parts}, sort_keys=False)
     Storage(absolute(config.out)).write(MANIFEST, text.encode())
+
+
+def _write_card(manifest: Mixture, made: Sequence[Made], size: int, config: MixtureConfig, console: Console) -> None:
+    """One card of all parts, beside the mixture."""
+    total = sum(one.part.weight for one in made)
+    parts = [
+        CardPart(
+            one.part.shards,
+            Storage(absolute(one.config.out)),
+            one.config.source.name,
+            one.part.weight / total,
+            one.target,
+        )
+        for one in made
+    ]
+    facts = {"What": manifest.description.strip()} if manifest.description else {}
+    for one in made:
+        how = facts_of(one.config)
+        facts[one.part.shards] = f"{how.pop('Tasks')} · " + " · ".join(f"{k.lower()} {v}" for k, v in how.items())
+    name = write_data_card(Storage(absolute(config.out)), manifest.title or manifest.name, facts, size, parts, worded)
+    console.print(f"data card: [bold]{escape(config.out)}/{name}[/]", soft_wrap=True)
 
 
 def _print_made(made: Sequence[Made], config: MixtureConfig, console: Console) -> None:

@@ -41,6 +41,7 @@ TRIES = 5
 """Drawings of a class that are tried where some cannot be read."""
 COLOURS_AT = 4
 """How many times smaller a photo may be for its colours to be told."""
+YES_OR_NO = {"yes": 1, "no": 0}
 BLANK = np.full((STRIP_SIDE, STRIP_SIDE), 255, np.uint8)
 """The strip of a sample without a sketch."""
 
@@ -308,7 +309,7 @@ def _written(blank: QueryRow, query: Query, key: str, sketches: Sequence[Sketch]
         sketch_id=shown.sketch_id if shown else "",
         sketch_source=shown.source if shown else "",
         count=query.count,
-        match=query.match,
+        match=query.match if query.task == "sbir" else YES_OR_NO.get(query.answers[0].lower(), -1),
         boxes=len(query.boxes),
         box_area=area(query.boxes[0]) if query.boxes else -1.0,
         words=len(query.answers[0].split()),

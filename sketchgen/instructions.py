@@ -264,6 +264,24 @@ def count_queries(storage: Storage, mark: str) -> InstructionCounts:
     )
 
 
+def facts_of(config: InstructionsConfig) -> dict[str, str]:
+    """How the shards were made, for a person: label and value."""
+    source, banks = config.source, (config.bank, *config.also)
+    total = sum(bank.weight for bank in banks)
+    drawn = ", ".join(f"{bank.name}{f' ({bank.weight / total:.0%})' if config.also else ''}" for bank in banks)
+    facts = {
+        "Photos": f"{source.called}, split {source.world.split if source.generated else source.split}",
+        "Drawings": "none" if source.knows == "questions" else f"{drawn}, split {config.bank.split}",
+        "Tasks": ", ".join(config.tasks.names),
+        "Seed": str(config.seed),
+    }
+    if config.unseen:
+        facts["Kept out of training"] = f"classes of {config.unseen}"
+    if config.select.images:
+        facts["Photos chosen"] = f"{config.select.images:,}"
+    return facts
+
+
 def _listed_tuples(tree: dict[str, Any]) -> dict[str, Any]:
     """As JSON gives it back."""
     return {name: list(value) if isinstance(value, tuple) else value for name, value in tree.items()}
@@ -298,16 +316,20 @@ def _bank_names(config: InstructionsConfig) -> str:
 
 def _print_matchings(matchings: Sequence[Matching], config: InstructionsConfig, console: Console) -> None:
     """Which classes can be asked about, where that is not all of them."""
-    for bank, matching in zip((config.bank, *config.also), matchings, strict=True):
-        if config.source.knows == "questions" or not (matching.images or matching.drawings):
-            continue
-        undrawn = ", ".join(matching.images[:8]) + (", ..." if len(matching.images) > 8 else "")
-        console.print(
-            f"{bank.name} draws {len(matching.drawn_by):,} classes ({', '.join(listed_rules(matching))}); "
-            f"{len(matching.images):,} of {config.source.called} it does not ({escape(undrawn)}); "
-            f"{len(matching.drawings):,} of its own are no classes of it: {escape(config.out)}/{REPORT}",
-            soft_wrap=True,
-        )
+    if config.source.knows == "questions" or not any(matching.images or matching.drawings for matching in matchings):
+        return
+    banks = ", ".join(
+        f"{bank.name} {len(matching.drawn_by):,} ({', '.join(listed_rules(matching)) or 'none'})"
+        for bank, matching in zip((config.bank, *config.also), matchings, strict=True)
+    )
+    drawn = {name for matching in matchings for name in matching.drawn_by}
+    undrawn = sorted({name for matching in matchings for name in matching.images} - drawn)
+    missing = ", ".join(undrawn[:8]) + (", ..." if len(undrawn) > 8 else "")
+    console.print(
+        f"{len(drawn):,} classes are drawn: {banks}; {len(undrawn):,} of {config.source.called} are not"
+        f"{f' ({escape(missing)})' if undrawn else ''}. What matched and what did not: {escape(config.out)}/{REPORT}",
+        soft_wrap=True,
+    )
 
 
 def _print_summary(counts: InstructionCounts, failed: list[TaskFailed], console: Console) -> None:

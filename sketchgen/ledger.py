@@ -70,6 +70,7 @@ class QueryRow:
     """Bank that the sketch is of."""
     count: int = -1
     match: int = -1
+    """1 where the answer is yes, 0 where it is no: of `sbir`, and of a question that is answered so."""
     boxes: int = -1
     """Boxes of the answer."""
     box_area: float = -1.0

@@ -88,8 +88,6 @@ class Balance:
 
     yes: int
     no: int
-    unknown: int
-    """Asked, but the ledgers do not tell the answer."""
     share: float
     """Of yes, in [0, 1]; -1 where nothing was asked."""
     is_even: bool
@@ -139,7 +137,7 @@ class QueryNumbers:
     box_sizes: BoxSizes
     counting: Counting
     balance: dict[str, Balance]
-    """`sbir`, `vqa-presence`."""
+    """Of `sbir`, `vqa-presence` and `vqa-ordinary`: yes and no."""
     kinds: dict[str, int]
     """Of `vqa`."""
     queries_an_image: Spread
@@ -171,7 +169,7 @@ def count_all(table: QueryTable, parts: Sequence[CardPart]) -> QueryNumbers:
         boxes=spread(table.counts("boxes", "boxes > 0")),
         box_sizes=_box_sizes(table),
         counting=_counting(table, parts),
-        balance={"sbir": _sbir(table), "vqa-presence": _presence(table)},
+        balance=_balances(table),
         kinds=table.counts(KIND, "task = 'vqa'"),
         queries_an_image=spread(dict(table.ask(f"SELECT value, count(*) FROM ({an_image}) GROUP BY value"))),
     )
@@ -195,10 +193,10 @@ def spread(counts: Mapping[int, int]) -> Spread:
     return Spread(total, round(mean, 3), _median(counts, total), last, named)
 
 
-def balance(yes: int, no: int, unknown: int = 0) -> Balance:
+def balance(yes: int, no: int) -> Balance:
     """The share of yes, and whether it is even."""
     share = yes / (yes + no) if yes + no else -1.0
-    return Balance(yes, no, unknown, round(share, 6), abs(2 * yes - (yes + no)) <= 2 * EVEN * (yes + no) > 0)
+    return Balance(yes, no, round(share, 6), abs(2 * yes - (yes + no)) <= 2 * EVEN * (yes + no) > 0)
 
 
 def shortfall(part: PartNumbers) -> str:
@@ -326,21 +324,15 @@ def _binned(counts: Mapping[int, int]) -> tuple[int, ...]:
     return tuple(bins)
 
 
-def _sbir(table: QueryTable) -> Balance:
-    matches = table.counts('"match"', "task = 'sbir'")
-    return balance(matches.get(1, 0), matches.get(0, 0))
-
-
-def _presence(table: QueryTable) -> Balance:
-    """Whether an object is in the image is what `sbir` asks of the same sketch: its answer is in the ledger."""
-    ((yes, no, unknown),) = table.ask(
-        f"""SELECT count(*) FILTER (WHERE known = 1), count(*) FILTER (WHERE known = 0),
-                   count(*) FILTER (WHERE coalesce(known, -1) < 0)
-            FROM (SELECT part, key, "row" FROM queries WHERE task = 'vqa' AND {KIND} = 'presence')
-            LEFT JOIN (SELECT part, key, "row", max("match") AS known FROM queries
-                       WHERE task = 'sbir' AND "row" >= 0 GROUP BY ALL) USING (part, key, "row")"""
-    )
-    return balance(yes, no, unknown)
+def _balances(table: QueryTable) -> dict[str, Balance]:
+    """Of retrieval, of the questions whether an object is there, and of all others that are answered so."""
+    among = {
+        "sbir": "task = 'sbir'",
+        "vqa-presence": f"task = 'vqa' AND {KIND} = 'presence'",
+        "vqa-ordinary": "task = 'vqa' AND \"row\" < 0",
+    }
+    found = {name: table.counts('"match"', f'"match" >= 0 AND {where}') for name, where in among.items()}
+    return {name: balance(matches.get(1, 0), matches.get(0, 0)) for name, matches in found.items()}
 
 
 def _ours(names: pa.Array, source: str) -> pa.Array:

@@ -174,7 +174,6 @@ def test_the_numbers_are_those_of_a_loop_over_the_samples(made: Path) -> None:
         ],
     }.items():
         assert (found.balance[name].yes, found.balance[name].no) == (answers.count(1), answers.count(0))
-        assert found.balance[name].unknown == 0
     assert found.queries_an_image.mean == pytest.approx(len(asked) / len(records), abs=1e-3)
     assert found.queries_an_image.largest == max(len(record.queries) for record in records)
 
@@ -239,41 +238,18 @@ def test_any_rows_are_counted_as_a_loop_counts_them(tmp_path_factory, one, other
     assert found.counting.asked == tuple(
         sum(number == n or (n == 11 and number > 11) for number in asked) for n in range(12)
     )
-    known: dict[tuple[int, str, int], int] = {}
-    for n, row in both:
-        if row.task == "sbir" and row.row >= 0:
-            known[n, row.key, row.row] = max(row.match, known.get((n, row.key, row.row), -1))
-    presence = [
-        known.get((n, row.key, row.row), -1)
-        for n, row in both
-        if row.task == "vqa" and row.query_id.endswith("presence")
-    ]
-    told = found.balance["vqa-presence"]
-    assert (told.yes, told.no, told.unknown) == tuple(presence.count(value) for value in (1, 0, -1))
+    for name, mine in {
+        "sbir": [row for row in rows if row.task == "sbir"],
+        "vqa-presence": [row for row in rows if row.task == "vqa" and row.query_id.endswith("presence")],
+        "vqa-ordinary": [row for row in rows if row.task == "vqa" and row.row < 0],
+    }.items():
+        answers = [row.match for row in mine]
+        assert (found.balance[name].yes, found.balance[name].no) == (answers.count(1), answers.count(0))
     for n, rows_of in enumerate((one, other)):
         refused = [row for row in rows_of if row.status != "written"]
         assert {reason: n for reason, (n, _) in found.parts[n].reasons.items()} == Counter(r.reason for r in refused)
         for reason, (_, detail) in found.parts[n].reasons.items():
             assert detail == next(row.detail for row in refused if row.reason == reason)
-
-
-def test_presence_is_known_where_the_same_sketch_is_sought(tmp_path: Path) -> None:
-    def row(task: str, key: str, place: int, match: int = -1) -> QueryRow:
-        kind = "-presence" if task == "vqa" else ""
-        return QueryRow(0, "1", f"{task}-{place}{kind}", task, "dog", key, place, match=match, status="written")
-
-    asked = [row("vqa", key, place) for key in ("a", "b") for place in (-1, 0, 1, 2)]
-    sought = [
-        row("sbir", "a", 0, 1),
-        row("sbir", "a", 1, 0),
-        row("sbir", "a", 2, 0),
-        row("sbir", "b", 0),
-        row("sbir", "a", -1, 1),
-    ]
-    add_shard(begin(tmp_path / "s", [image(1, "dog")]), 0, asked + sought)
-    add_shard(begin(tmp_path / "t", [image(1, "dog")]), 0, [row("vqa", "a", 0), row("sbir", "a", 0, 0)])
-    found = numbers_of(part(tmp_path / "s"), part(tmp_path / "t", "t")).balance["vqa-presence"]
-    assert (found.yes, found.no, found.unknown) == (1, 3, 5)  # parts have keys in common
 
 
 def test_sizes_of_boxes_end_where_those_of_coco_do(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def test_every_count_is_a_question_and_every_rotten_link_a_row(
     root, fates = pixmo
     source = SourceConfig("pixmo_count", root=str(root))
     images = {image.image_id: image for image in read_images(source)}
-    assert sum(fates.values().__contains__(fate) for fate in ("rotten", "changed")) == 2
+    assert {"rotten", "changed"} <= set(fates.values())
     assert run_instructions(config(source, quickdraw, "count", tmp_path), quiet()) == 0
     rows = ledger(tmp_path)
     fate_of = {image.image_id: fates[image.file.rsplit("#", 1)[0]] for image in images.values()}
@@ -201,12 +201,7 @@ def test_a_folder_that_is_no_pixmo_is_an_error(tmp_path: Path, spoil: Callable[[
 @pytest.fixture(scope="module")
 def vqa(folder: Path) -> Path:
     """VQAv2 beside COCO 2017; its val of 2014 holds photos that COCO 2017 trains on."""
-    write_coco(folder / "coco")
-    ids = {
-        split: [row["id"] for row in json.loads(path.read_text())["images"]]
-        for split in ("train", "val")
-        for path in [folder / "coco" / "annotations" / f"instances_{split}2017.json"]
-    }
+    ids = {split: write_coco(folder / "coco", split) for split in ("train", "val")}
     write_vqav2(folder / "vqav2", "train", ids["train"][:-3])
     write_vqav2(folder / "vqav2", "val", [*ids["val"], *ids["train"][-3:]])
     return folder / "vqav2"

@@ -308,19 +308,24 @@ def load_manifest(path: Path, kind: type[Manifest]) -> Manifest:
 
 
 def bank_manifest(name: str) -> Bank:
-    """The manifest of a bank that comes with the package."""
-    return load_manifest(Path(__file__).parent / "banks" / f"{name}.yaml", Bank)
+    """The manifest of a bank that comes with the package. Raises ValueError for a name that there is not."""
+    return load_manifest(_packaged("banks", name), Bank)
 
 
 def mixture_manifest(name: str) -> Mixture:
-    """The mixture of this name that comes with the package."""
-    return load_manifest(Path(__file__).parent / "mixtures" / f"{name}.yaml", Mixture)
+    """The mixture of this name that comes with the package. Raises ValueError for a name that there is not."""
+    return load_manifest(_packaged("mixtures", name), Mixture)
 
 
 def source_manifest(name: str) -> tuple[Source, Path]:
-    """The manifest of a source that comes with the package, and the file it was read from."""
-    path = Path(__file__).parent / "sources" / f"{name}.yaml"
+    """The manifest of a source that comes with the package, and the file it was read from. ValueError as the others."""
+    path = _packaged("sources", name)
+    return load_manifest(path, Source), path
+
+
+def _packaged(kind: str, name: str) -> Path:
+    path = Path(__file__).parent / kind / f"{name}.yaml"
     if not path.is_file():
         known = sorted(p.stem for p in path.parent.glob("*.yaml"))
-        raise ValueError(f"no source is called {name!r}; known are {known}")
-    return load_manifest(path, Source), path
+        raise ValueError(f"no {kind.removesuffix('s')} is called {name!r}; known are {known}")
+    return path

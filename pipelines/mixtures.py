@@ -95,7 +95,7 @@ def run_mixture(config: MixtureConfig, console: Console) -> int:
     made = []
     for part, target, one in zip(parts, targets, configs, strict=True):
         console.rule(f"{manifest.name}: {part.shards}", align="left", style="dim")
-        failed = run_instructions(one, console)
+        failed = run_instructions(one, console, may_be_empty=True)
         if not config.dry_run:
             made.append(_made(part, one, target, failed))
     if config.dry_run:
@@ -200,6 +200,8 @@ def _made(part: Part, config: InstructionsConfig, target: int, failed: int) -> M
 def _write_manifest(manifest: Mixture, made: Sequence[Made], config: MixtureConfig) -> None:
     """The mixture of what was made, as training reads it."""
     there = [one for one in made if one.samples]
+    if not there:
+        raise ValueError(f"not one query of {manifest.name} was written: the lines above say why")
     total = sum(one.part.weight for one in there)
     weights = [round(one.part.weight / total, 9) for one in there]
     weights[-1] = round(1 - sum(weights[:-1]), 9)

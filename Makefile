@@ -8,7 +8,7 @@ READY_WEIGHTS := $(VENV)/.ready-weights
 export SAM2_BUILD_CUDA := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup sketches instructions describe pretrain finetune bench-loader bench-loop bench-learn bench-index bench-memory chaos train-segmenter train-sketcher test test-fast check format bench-sketches lock
+.PHONY: help demo setup sketches instructions describe pretrain finetune bench-loader bench-loop bench-learn bench-index bench-memory bench-instructions chaos train-segmenter train-sketcher test test-fast check format bench-sketches lock
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -45,7 +45,7 @@ demo: $(READY)  ## run all that exists on the embedded data, and name the report
 sketches: $(READY)  ## photos with boxes -> sketch shards (RECIPE=sample | coco | objects365 | openimages | shapeworld)
 	@$(PY) -m pipelines.sketches $(or $(RECIPE),sample) $(ARGS)
 
-instructions: $(READY)  ## pair images with sketches and ask about both (RECIPE=tiny | learn | coco, their _val, learn_brush)
+instructions: $(READY)  ## pair images with sketches and ask about both (RECIPE=tiny | learn | coco, their _val, pretrain_600k | finetune_215k, MINE.yaml)
 	@$(PY) -m pipelines.instructions $(or $(RECIPE),tiny) $(ARGS)
 
 describe: $(READY)  ## have models describe what the sketches of finished instructions show (RECIPE=local | deepseek_llama)
@@ -95,6 +95,9 @@ bench-index: $(READY)  ## index and plan annotation files of the true size of Ob
 
 bench-memory: $(READY)  ## memory of driver and workers from 1,000 to 100,000 instances, write benchmarks/memory.md
 	@$(PY) -m benchmarks.memory $(ARGS)
+
+bench-instructions: $(READY)  ## measure the making of instruction shards, write benchmarks/instructions.md
+	@$(PY) -m benchmarks.instructions $(ARGS)
 
 chaos: $(READY)  ## kill workers, raylets and drivers of a run at random, and compare its bytes with a calm one's
 	@$(PY) -m benchmarks.chaos $(ARGS)

@@ -6,6 +6,7 @@ import sys
 
 from rich.console import Console
 
+from pipelines.cards import write_described_card
 from pipelines.exits import clean_exit
 from pipelines.recipes import choose
 from sketchgen.captioner import CaptionerConfig
@@ -40,7 +41,10 @@ def main() -> None:
     """Parse the recipe's name and its overrides, run it, and exit with 1 if anything failed."""
     with clean_exit("finished shards are kept, run the same command to go on"):
         config = choose(RECIPES, "python -m pipelines.descriptions", "Have models describe what sketches show.")
-        failed = run_descriptions(config, Console(highlight=False))
+        console = Console(highlight=False)
+        failed = run_descriptions(config, console)
+        if not config.dry_run:
+            write_described_card(config, console)
     sys.exit(1 if failed else 0)
 
 

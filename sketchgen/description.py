@@ -63,6 +63,9 @@ class DescribeConfig:
     """Of boxes in prompts and answers: pixels, or thousandths of width and height (DeepSeek-VL2, Qwen3-VL)."""
     min_iou: float = 0.5
     """How well the box of an answer must fit one of the query's, else it is `wrong-box`."""
+    also_vqa: bool = False
+    """Also ask the paper's open question (how does the sketch relate to the image?) as `vqa`, with what a model wrote
+    for its answer."""
     tries: int = 2
     """How often a model is asked at most; from the second time on it is told what was wrong."""
 

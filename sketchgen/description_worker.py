@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from data_manifests.schema import Query
 from sketchgen.captioner import Captioner, Failure, Request
 from sketchgen.description import DescribeConfig, Description, ask, compose, first_request, refine_request
 from sketchgen.finished import FinishedShard, StoredSample, read_finished
 from sketchgen.ledger import QueryRow
+from sketchgen.seed import seed_of
 from sketchgen.shard import shard_writer
 from sketchgen.storage import Storage
 from sketchgen.tasks.query import TEMPLATE
+from sketchgen.tasks.words import OPEN_QUESTIONS
 from sketchgen.worker import Clock, Progress, ShardTask
 
 REFINER = "refiner-"
@@ -67,19 +70,22 @@ class DescriptionWorker:
             shard = read_finished(self._source, task.shard)
         rows = _rows_by_query(shard)
         told: list[Told] = []
+        asked_too: list[QueryRow] = []
         with shard_writer(self._storage, task.shard, self._mark, QueryRow) as writer:
             for start in range(0, len(shard.samples), self._size):
                 group = shard.samples[start : start + self._size]
                 answers = self._describe(group, clock)
                 with clock("write"):
                     for sample in group:
-                        writer.copy(sample.key, sample.jpeg, sample.strip, _record(sample, answers))
+                        more = _open_questions(sample, answers) if self._config.also_vqa else []
+                        writer.copy(sample.key, sample.jpeg, sample.strip, _record(sample, answers, more))
+                        asked_too += [_row_of(rows[sample.key, origin], query) for origin, query in more]
                 for place, answer in answers.items():
                     _note(rows[place], answer)
                 told += answers.values()
                 yield _progress(task.shard, writer.samples, told, clock, done=False)
             self._check()  # a shard whose last requests failed is not done unless the models are there
-            writer.images, writer.rows = shard.record.images, list(shard.rows)
+            writer.images, writer.rows = shard.record.images, [*shard.rows, *asked_too]
         yield _progress(task.shard, writer.images, told, clock, done=True)
 
     def _check(self) -> None:
@@ -142,15 +148,36 @@ def _rows_by_query(shard: FinishedShard) -> dict[tuple[str, str], QueryRow]:
     return rows
 
 
-def _record(sample: StoredSample, answers: dict[tuple[str, str], Told]) -> bytes:
-    """The json of a sample with what was told in it."""
+def _open_questions(sample: StoredSample, answers: dict[tuple[str, str], Told]) -> list[tuple[str, Query]]:
+    """The open question about each sketch that a model described, with the id of the query that it told of."""
+    more = []
+    for query in sample.record.queries:
+        told = answers.get((sample.key, query.query_id))
+        if told is not None and told.source != TEMPLATE:
+            asked = OPEN_QUESTIONS[seed_of("open", sample.key, query.query_id) % len(OPEN_QUESTIONS)]
+            about = {"query_id": f"vqa-{query.row}-open", "task": "vqa", "boxes": [], "question": asked}
+            more.append((query.query_id, query.model_copy(update=about | _answered(query, told))))
+    return more
+
+
+def _answered(query: Query, told: Told) -> dict[str, Any]:
+    return {"answers": [told.text, *query.answers[1:]], "answer_source": told.source}
+
+
+def _row_of(origin: QueryRow, query: Query) -> QueryRow:
+    """The row of an open question; origin: of the query whose description answers it."""
+    words, source = len(query.answers[0].split()), query.answer_source
+    row = replace(origin, query_id=query.query_id, task=query.task, boxes=0, box_area=-1.0)
+    return replace(row, words=words, answer_source=source)
+
+
+def _record(sample: StoredSample, answers: dict[tuple[str, str], Told], more: Sequence[tuple[str, Query]]) -> bytes:
+    """The json of a sample with what was told in it, and further queries."""
     queries = []
     for query in sample.record.queries:
         told = answers.get((sample.key, query.query_id))
-        if told is not None:
-            answered = [told.text, *query.answers[1:]]
-            query = query.model_copy(update={"answers": answered, "answer_source": told.source})
-        queries.append(query)
+        queries.append(query if told is None else query.model_copy(update=_answered(query, told)))
+    queries += [query for _, query in more]
     return sample.record.model_copy(update={"queries": queries}).model_dump_json(by_alias=True).encode()
 
 

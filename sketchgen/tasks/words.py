@@ -34,6 +34,12 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
 
 PEOPLE = frozenset({"person", "man", "woman", "boy", "girl"})
 """Whose colour nobody is asked for."""
+OPEN_QUESTIONS = (
+    "How does the given sketch relate to the overall composition of the image?",
+    "What role does the object in the sketch play in the image?",
+    "Describe how the object of the sketch appears in the image and what is around it.",
+)
+"""Answered by who sees the image; the first is the paper's (figure model.png)."""
 ARTICLES = ("a", "an")
 SIZES = ("small", "of medium size", "large")
 SHAPES = ("tall", "wide")

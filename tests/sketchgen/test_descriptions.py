@@ -110,6 +110,29 @@ def rows(out: Path) -> dict[tuple[str, str], QueryRow]:
 # --- what changes, and what does not
 
 
+def test_the_open_question_is_asked_about_what_a_model_described(asked_about: Path, tmp_path: Path) -> None:
+    def reply(asked: Asked) -> Any:
+        return describe(asked, object="unicorn") if asked.category in ("cup", "fish", "car") else describe(asked)
+
+    with serving(reply) as (_, url):
+        said(config(asked_about, url, tmp_path, describe=DescribeConfig(also_vqa=True, tries=1)))
+    before, after = records(asked_about), records(tmp_path)
+    asked = 0
+    for key, record in after.items():
+        more = [query for query in record.queries if query.query_id.endswith("-open")]
+        told = {query.row: query for query in record.queries if query.task == "describe"}
+        assert [q.query_id for q in record.queries if q not in more] == [q.query_id for q in before[key].queries]
+        assert {query.row for query in more} == {row for row, q in told.items() if q.answer_source == "eyes"}
+        for query in more:
+            assert (query.task, query.answer_source, query.boxes) == ("vqa", "eyes", [])
+            assert query.answers == told[query.row].answers and query.question.endswith(("?", "."))
+        asked += len(more)
+    mine = [row for row in ledger(tmp_path) if row.query_id.endswith("-open")]
+    assert len(mine) == asked > 5
+    assert all((row.task, row.status, row.fallback, row.boxes) == ("vqa", "written", "", 0) for row in mine)
+    assert len(ledger(tmp_path)) == len(ledger(asked_about)) + asked
+
+
 def test_descriptions_change_and_nothing_else(asked_about: Path, described: Path) -> None:
     out = described
     text = said(config(asked_about, "http://localhost:1/v1", out))  # done already: it needs no server

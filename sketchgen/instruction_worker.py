@@ -31,6 +31,7 @@ from sketchgen.tasks.budget import Budget
 from sketchgen.tasks.choice import Choice, add_to_surplus
 from sketchgen.tasks.config import TasksConfig
 from sketchgen.tasks.facts import Facts, area
+from sketchgen.tasks.words import PEOPLE
 from sketchgen.worker import Clock, Progress, ShardTask
 
 IMAGES_AN_EVENT = 20
@@ -262,7 +263,7 @@ def _facts(image: SourceImage, photo: Photo, label: str, bank: SketchBank, with_
         record = object_record(instance, mask, status, width, height)
         if record is not None:
             objects.append(Object.model_validate(record))
-            if with_colours and counts[instance.category] == 1:
+            if with_colours and counts[instance.category] == 1 and instance.category not in PEOPLE:
                 colours[instance.object_id] = colour_of(photo.rgb, read_mask(instance, height, width), photo.reduced)
     shown = Image(source=label, id=image.image_id, width=width, height=height, license=image.license)
     alike = frozenset(twin for name in {o.category for o in objects} for twin in bank.lookalikes(name))

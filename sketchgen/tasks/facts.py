@@ -30,7 +30,7 @@ class Facts:
     alike: frozenset[str] = frozenset()
     """Classes easily confused with one that is there."""
     colours: Mapping[str, str] = field(default_factory=dict)
-    """The colour of objects, by their id, where one word is enough."""
+    """The colour of things (of nobody), by their id, where one word is enough."""
 
     @cached_property
     def present(self) -> set[str]:

@@ -76,7 +76,7 @@ def _size(facts: Facts, target: Object, random: Random) -> Asked | None:
 
 
 def _colour(facts: Facts, target: Object, random: Random) -> Asked | None:
-    colour = "" if target.category in words.PEOPLE else facts.colours.get(target.object_id, "")
+    colour = facts.colours.get(target.object_id, "")
     return ({}, colour) if colour else None
 
 

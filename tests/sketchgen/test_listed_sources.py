@@ -21,8 +21,10 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from data_manifests.schema import validate
+from sketchgen import instruction_worker
 from sketchgen.banks import BankConfig
 from sketchgen.banks.sketchy import photo_of
+from sketchgen.downloads import Downloads
 from sketchgen.engine import EngineConfig
 from sketchgen.instructions import InstructionsConfig, run_instructions
 from sketchgen.source import SourceConfig
@@ -128,6 +130,27 @@ def test_photos_are_fetched_once_for_all_runs(
         (root / "gone").rename(root / "web")
     written = [{r.image_id for r in ledger(tmp_path / name) if r.status == "written"} for name in ("first", "second")]
     assert written[0] == written[1]
+
+
+def test_a_small_part_of_many_photos_fetches_no_more_than_it_needs(
+    pixmo: tuple[Path, dict[str, str]], quickdraw: BankConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(instruction_worker, "FETCHED_AT_ONCE", 2)
+    read: list[str] = []
+    fetch = Downloads.read
+
+    def counted(self: Downloads, url: str, sha256: str) -> bytes:
+        read.append(url)
+        return fetch(self, url, sha256)
+
+    monkeypatch.setattr(Downloads, "read", counted)
+    source = SourceConfig("pixmo_count", root=str(pixmo[0]))
+    one = config(source, quickdraw, "count", tmp_path)
+    assert run_instructions(replace(one, size=1), quiet()) == 0
+    rows = ledger(tmp_path)
+    assert sum(row.status == "written" for row in rows) == 1
+    assert Counter(row.reason for row in rows)["not-needed"] >= 5
+    assert len(read) <= 1 + sum(row.reason.startswith("image-") for row in rows) + 3
 
 
 def test_evaluation_has_no_points_and_is_counted_all_the_same(pixmo: tuple[Path, dict[str, str]]) -> None:

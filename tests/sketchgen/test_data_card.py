@@ -22,16 +22,9 @@ from PIL import Image as Picture
 
 from data_manifests.schema import Image, Object, Query, Rle, Sample, Sketch
 from data_manifests.vocabulary import vocabulary
-from sketchgen.data_card import CardConfig, CardPart, _percent, write_data_card
-from sketchgen.examples import pick_examples
-from sketchgen.index import batch_of
-from sketchgen.instance import Instance
-from sketchgen.instruction_worker import _written
-from sketchgen.instructions import run_instructions
-from sketchgen.ledger import LedgerRow, QueryRow, write_ledger
-from sketchgen.output import fingerprint, write_settings
-from sketchgen.plan import write_plan
-from sketchgen.query_numbers import (
+from sketchgen.data_card import CardConfig, CardPart, write_data_card
+from sketchgen.data_card.examples import pick_examples
+from sketchgen.data_card.numbers import (
     QueryNumbers,
     balance,
     class_counts,
@@ -40,7 +33,15 @@ from sketchgen.query_numbers import (
     shortfall,
     spread,
 )
-from sketchgen.query_table import QueryTable
+from sketchgen.data_card.page import _percent
+from sketchgen.data_card.table import QueryTable
+from sketchgen.index import batch_of
+from sketchgen.instance import Instance
+from sketchgen.instruction_worker import _written
+from sketchgen.instructions import run_instructions
+from sketchgen.ledger import LedgerRow, QueryRow, write_ledger
+from sketchgen.output import fingerprint, write_settings
+from sketchgen.plan import write_plan
 from sketchgen.shard import shard_writer
 from sketchgen.source import SourceImage, SourceInstance
 from sketchgen.storage import Storage

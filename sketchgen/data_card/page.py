@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 
 import jinja2
 
-from sketchgen.examples import Example, Wording, draw_examples, pick_examples
-from sketchgen.query_numbers import (
+from sketchgen.data_card.examples import Example, Wording, draw_examples, pick_examples
+from sketchgen.data_card.numbers import (
     EVEN,
     MEDIUM,
     MOST_COUNTED,
@@ -20,7 +20,7 @@ from sketchgen.query_numbers import (
     count_all,
     shortfall,
 )
-from sketchgen.query_table import CardPart, QueryTable
+from sketchgen.data_card.table import CardPart, QueryTable
 from sketchgen.storage import Storage
 
 __all__ = ["DATA_CARD", "NUMBERS", "CardConfig", "CardPart", "Wording", "write_data_card"]

@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from data_manifests.vocabulary import vocabulary
+from sketchgen.data_card.table import CardPart, QueryTable, task_order
 from sketchgen.output import PLAN
 from sketchgen.plan import read_plan
-from sketchgen.query_table import CardPart, QueryTable, task_order
 from sketchgen.storage import Storage
 
 SMALL, MEDIUM = 32, 96

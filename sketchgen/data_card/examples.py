@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_manifests.schema import STRIP_SIDE, Query, Sample, Sketch, validate
+from sketchgen.data_card.table import CardPart, QueryTable, task_order
 from sketchgen.output import shard_name
 from sketchgen.png import opencv_png
-from sketchgen.query_table import CardPart, QueryTable, task_order
 from sketchgen.storage import Storage
 
 PHOTO_SIDE = 360

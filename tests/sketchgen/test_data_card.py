@@ -37,7 +37,7 @@ from sketchgen.data_card.page import _percent
 from sketchgen.data_card.table import QueryTable
 from sketchgen.index import batch_of
 from sketchgen.instance import Instance
-from sketchgen.instruction_worker import _written
+from sketchgen.instruction_sample import written_row
 from sketchgen.instructions import run_instructions
 from sketchgen.ledger import LedgerRow, QueryRow, write_ledger
 from sketchgen.output import fingerprint, write_settings
@@ -94,7 +94,7 @@ def add_shard(storage: Storage, shard: int, rows: Sequence[QueryRow], found: Seq
             strip = [np.full((256, 256), 255, np.uint8) for _ in sample.sketches or [None]]
             key = writer.add(photo.getvalue(), strip, sample.model_dump_json(by_alias=True).encode())
             blank = QueryRow(shard, sample.image.id)
-            writer.rows += [_written(blank, query, key, sample.sketches) for query in sample.queries]
+            writer.rows += [written_row(blank, query, key, sample.sketches) for query in sample.queries]
             writer.images += 1
 
 

@@ -82,7 +82,10 @@ class Sketch(_Record):
 
 
 class Query(_Record):
-    """One question. `row` -1: no sketch; `count` -1 and `match` -1: not asked."""
+    """One question. `row` -1: no sketch; `count` -1 and `match` -1: not asked.
+
+    `question`: of `vqa`; of `sbir` where something else is asked than whether the sketched object is in the image.
+    """
 
     query_id: str
     task: Literal["describe", "bbox", "count", "vqa", "sbir"]

@@ -78,6 +78,8 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
     ),
 }
 """Wordings of questions about a sketch (the first of bbox, count and sbir are the paper's); at least eight a task."""
+OWN_TEMPLATES = tuple(f"{template} Answer with yes or no." for template in TEMPLATES["vqa"])
+"""For retrieval that asks something else than whether the object is there: whether the sketch is of this very photo."""
 TEXT_TEMPLATES: dict[str, tuple[str, ...]] = {
     "describe": ("Describe the {category} in the image.", "Where is the {category} in the image? Describe it."),
     "bbox": ("Draw a bounding box around the {category} in the image.", "Locate the {category}."),
@@ -111,6 +113,8 @@ def head_of(config: PromptConfig, num_images: int) -> str:
 def question_of(query: Query, draw: int, config: PromptConfig) -> str:
     """The worded question, its template picked by `draw` (any integer; templates come up evenly)."""
     templates = (TEXT_TEMPLATES if query.row < 0 else TEMPLATES)[query.task]
+    if query.task == "sbir" and query.question and query.row >= 0:
+        templates = OWN_TEMPLATES
     text = templates[draw % len(templates)].format(question=query.question.strip(), category=query.category)
     short = query.task == "vqa" and config.short and all(len(a.split()) <= SHORT_WORDS for a in query.answers)
     return PREFIX[query.task] + text + (SHORT if short else "")

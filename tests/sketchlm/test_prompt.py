@@ -83,6 +83,15 @@ def test_questions_without_a_sketch_name_the_class_and_speak_of_no_sketch(task: 
         assert ("What is the color" if task == "vqa" else "fire hydrant") in text
 
 
+def test_retrieval_of_the_very_photo_is_asked_in_its_own_words() -> None:
+    """Of a negative the class is in the image: the usual wording would be answered falsely."""
+    own = asked("sbir", question="Was the sketch drawn from this very image?", match=0)
+    texts = {question_of(own, draw, CONFIG) for draw in range(8)}
+    assert len(texts) == 8
+    assert all(text.startswith(PREFIX["sbir"]) and "very image?" in text and "yes or no" in text for text in texts)
+    assert answer_of(own, (10, 10), CONFIG) == "no"
+
+
 def test_braces_in_a_question_stay() -> None:
     assert "{x} {question}" in question_of(asked("vqa", question=" {x} {question} "), 0, CONFIG)
 

@@ -116,5 +116,8 @@ def _files_fingerprint(folder: Path, pattern: str) -> str:
     """Of the names and sizes of the files: to read them all would take longer than most runs."""
     digest = hashlib.sha256()
     for path in sorted(path for path in folder.rglob(pattern) if path.is_file()):
-        digest.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\n".encode())
+        name = path.relative_to(folder)
+        if not any(part.startswith(".") for part in name.parts):  # hidden files are no data
+            line = f"{name.as_posix()}\0{path.stat().st_size}\n"
+            digest.update(line.encode(errors="surrogateescape"))  # its bank says what is wrong with such a name
     return digest.hexdigest()[:16]

@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 
 from data_manifests.schema import STRIP_SIDE
 from sketchgen.bank import Drawing
+from sketchgen.banks.files import AGAIN, check_ink, printable
 from sketchgen.photo import FORMATS
 
 MAX_PIXELS = 16_000_000
@@ -40,7 +41,7 @@ class PictureBank:
         return tuple(self._files)
 
     def draw(self, category: str, seed: int) -> Drawing:
-        """See `SketchBank`. Raises ValueError also for a file that is no picture."""
+        """See `SketchBank`. Raises ValueError also for a file that is no picture or draws nothing."""
         if category not in self._files:
             raise ValueError(f"{self._source} has no drawings of {category!r}")
         files = self._files[category]
@@ -67,14 +68,19 @@ class PictureBank:
 
 
 def read_drawing(path: Path) -> NDArray[np.uint8]:
-    """A drawing as [256, 256] uint8, dark on white: grey, alpha on white, aspect kept. ValueError for no picture."""
+    """A drawing as [256, 256] uint8, dark on white: grey, alpha on white, aspect kept.
+
+    Raises ValueError for no picture, and for one that draws nothing.
+    """
     try:
         with Image.open(io.BytesIO(path.read_bytes()), formats=FORMATS) as picture:
             if picture.width * picture.height > MAX_PIXELS:
                 raise ValueError(f"{picture.width}x{picture.height} pixels")
             flat = picture.convert("RGBA")
     except Exception as error:  # Pillow raises almost anything on damaged files
-        raise ValueError(f"{path} is no drawing that can be read: {type(error).__name__}: {error}") from None
+        what = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{printable(path)} is no drawing that can be read: {what}; {AGAIN}") from None
     white = Image.new("RGBA", flat.size, "white")
     grey = Image.alpha_composite(white, flat).convert("L")
-    return np.asarray(ImageOps.pad(grey, (STRIP_SIDE, STRIP_SIDE), Image.Resampling.LANCZOS, 255), np.uint8)
+    square = ImageOps.pad(grey, (STRIP_SIDE, STRIP_SIDE), Image.Resampling.LANCZOS, 255)
+    return check_ink(np.asarray(square, np.uint8), path)

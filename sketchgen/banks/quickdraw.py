@@ -9,32 +9,48 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data_manifests.strokes import rasterise
 from sketchgen.bank import Drawing, split_of
+from sketchgen.banks.files import AGAIN, files_in, printable
 
 SOURCE = "quickdraw"
 MAX_TRIES = 2000
 """Lines that are looked at for one that may be used."""
+Useless = Literal["unrecognised", "broken", "of the other split"]
+"""Why a line may not be used."""
+Strokes = list[NDArray[np.float32]]
+"""Of a drawing, [n, 2] xy each, y down."""
 
 
 class QuickDrawBank:
-    """The recognised drawings in a folder of ndjson files."""
+    """The recognised drawings in a folder of ndjson files.
+
+    Lines that may not be used are passed over alike, whether unrecognised, broken or of the other split, and nobody
+    counts them as long as a usable one follows: to know how many of a file are broken, it would have to be read whole.
+    """
 
     def __init__(self, folder: Path, split: str, width: float) -> None:
         """split: train or val, by `key_id`; width: of the lines, pixels of a 256 px square.
 
-        Raises ValueError for a folder without such files.
+        Raises ValueError for a folder without such files, for two of one class, and for a name that is not UTF-8.
         """
-        self._files = {class_of(path): path for path in sorted(folder.glob("*.ndjson")) if path.is_file()}
+        self._files: dict[str, Path] = {}
+        for path in files_in(folder, ".ndjson"):
+            name = class_of(path)
+            if (other := self._files.setdefault(name, path)) != path:
+                raise ValueError(f"{printable(folder)} has {name!r} twice: remove {other.name} or {path.name}")
         if not self._files:
-            raise ValueError(f"{folder} holds no .ndjson file: one for each class of Quick, Draw! is expected there")
+            raise ValueError(
+                f"{printable(folder)} holds no .ndjson file: one for each class of Quick, Draw! is expected there"
+            )
         self._split, self._width = split, width
 
     @property
@@ -43,30 +59,44 @@ class QuickDrawBank:
         return tuple(self._files)
 
     def draw(self, category: str, seed: int) -> Drawing:
-        """See `SketchBank`. Raises ValueError also for a class without a drawing that may be used."""
+        """See `SketchBank`. Raises ValueError also for a file that cannot be read, and for one of whose lines from
+        there on none may be used."""
         if category not in self._files:
             raise ValueError(f"{SOURCE} has no drawings of {category!r}")
-        for line in _lines_from(self._files[category], seed):
-            if found := self._usable(line):
-                key, strokes = found
-                image = rasterise(strokes, width=self._width)
-                return Drawing(f"{SOURCE}/{key}", category, SOURCE, SOURCE, "human", image)
-        raise ValueError(f"{self._files[category]} holds no recognised drawing for {self._split}")
+        path = self._files[category]
+        useless: Counter[Useless] = Counter()
+        try:
+            for line in _lines_from(path, seed):
+                found = self._read(line)
+                if isinstance(found, tuple):
+                    key, strokes = found
+                    image = rasterise(strokes, width=self._width)
+                    return Drawing(f"{SOURCE}/{key}", category, SOURCE, SOURCE, "human", image)
+                useless[found] += 1
+        except OSError as error:
+            raise ValueError(f"{printable(path)} cannot be read ({error.strerror}): {AGAIN}") from None
+        raise ValueError(
+            f"{printable(path)} holds no recognised drawing for {self._split} in {useless.total():,} lines: "
+            + ", ".join(f"{useless[kind]:,} {kind}" for kind in get_args(Useless))
+            + f"; {AGAIN}"
+        )
 
     def lookalikes(self, category: str) -> tuple[str, ...]:
         """None is known."""
         return ()
 
-    def _usable(self, line: bytes) -> tuple[str, list[NDArray[np.float32]]] | None:
-        """Key and strokes of a line that holds a recognised drawing of this split."""
+    def _read(self, line: bytes) -> tuple[str, Strokes] | Useless:
+        """Key and strokes of a line that holds a recognised drawing of this split, else why it may not be used."""
         try:
             row = json.loads(line)
             key = str(row["key_id"])
-            if row["recognized"] is not True or split_of(SOURCE, key) != self._split:
-                return None
+            if row["recognized"] is not True:
+                return "unrecognised"
+            if split_of(SOURCE, key) != self._split:
+                return "of the other split"
             return key, strokes_of(row["drawing"])
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-            return None
+            return "broken"
 
 
 def class_of(path: Path) -> str:
@@ -74,9 +104,10 @@ def class_of(path: Path) -> str:
     return path.stem.removeprefix("full_").removeprefix("simplified_").removeprefix("raw_")
 
 
-def strokes_of(drawing: Any) -> list[NDArray[np.float32]]:
+def strokes_of(drawing: Any) -> Strokes:
     """The strokes [n, 2] of a `drawing`. Raises ValueError or TypeError for anything else, an empty one included."""
-    strokes = [np.stack([np.asarray(axis, np.float32) for axis in stroke[:2]], axis=1) for stroke in drawing]
+    with np.errstate(over="ignore"):  # 1e39 becomes infinite, which is refused below
+        strokes = [np.stack([np.asarray(axis, np.float32) for axis in stroke[:2]], axis=1) for stroke in drawing]
     if not strokes or any(stroke.ndim != 2 or stroke.shape[1] != 2 or not len(stroke) for stroke in strokes):
         raise ValueError("a drawing is a list of strokes, each of two equally long lists")
     if not all(np.isfinite(stroke).all() for stroke in strokes):

@@ -7,17 +7,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from sketchgen.banks.files import files_in, folders_in, printable
+
 SOURCE = "tu_berlin"
 
 
 def tu_berlin_files(folder: Path) -> dict[str, list[Path]]:
-    """All drawings by class, in the order of their numbers. ValueError for a folder that is not laid out as above."""
+    """All drawings by class, in the order of their numbers.
+
+    Raises ValueError for a folder that is not laid out as above, and for a name that is not UTF-8.
+    """
     root = folder / "png" if (folder / "png").is_dir() else folder
     found = {}
-    for place in sorted(path for path in root.iterdir() if path.is_dir()) if root.is_dir() else ():
-        files = sorted(place.glob("*.png"), key=lambda path: (len(path.stem), path.stem))
+    for place in folders_in(root) if root.is_dir() else ():
+        files = sorted(files_in(place, ".png"), key=lambda path: (len(path.stem), path.stem))
         if files:
             found[place.name] = files
     if not found:
-        raise ValueError(f"{folder} does not look like TU-Berlin: png/CLASS/NUMBER.png is expected there")
+        raise ValueError(f"{printable(folder)} does not look like TU-Berlin: png/CLASS/NUMBER.png is expected there")
     return found

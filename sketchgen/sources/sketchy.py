@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from sketchgen.banks.files import files_in, folders_in
 from sketchgen.banks.sketchy import split_of_photo, testset
 from sketchgen.instance import Instance
 from sketchgen.source import SourceConfig, SourceImage, SourceInstance, image_folder
@@ -21,7 +22,8 @@ LICENSE = "ImageNet: research only"
 def read(config: SourceConfig) -> Iterator[SourceImage]:
     """The photos of a split, by class and name; the one instance of each has the whole photo for its box.
 
-    Raises ValueError for a folder that is not laid out as above, and for one that is not on a local disk.
+    Raises ValueError for a folder that is not laid out as above or not on a local disk, and for a name that is not
+    UTF-8.
     """
     for path in _photos(config):
         name, category = path.stem, path.parent.name
@@ -43,8 +45,8 @@ def _photos(config: SourceConfig) -> list[Path]:
         raise ValueError(f"source.images is {folder}: photos of {config.name} are listed one by one, on a local disk")
     test = testset(Path(config.root)) if config.root else None
     return [
-        path
-        for place in sorted(place for place in Path(path).iterdir() if place.is_dir())
-        for path in sorted(place.glob("*.jpg"))
-        if split_of_photo(path.stem, test) == config.split
+        photo
+        for place in folders_in(Path(path))
+        for photo in files_in(place, ".jpg")
+        if split_of_photo(photo.stem, test) == config.split
     ]

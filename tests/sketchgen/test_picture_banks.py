@@ -17,6 +17,8 @@ from data_manifests.schema import bank_manifest
 from sketchgen.banks import BankConfig, bank_settings, build_bank, check_bank
 from sketchgen.banks.pictures import PictureBank, read_drawing
 from sketchgen.banks.sketchy import photo_of, sketchy_files, split_of_photo
+from sketchgen.source import SourceConfig
+from sketchgen.sources import sketchy as photos
 from tests.datasets import write_sketchy, write_tu_berlin
 from tests.datasets.sketchy import CENTRED, STRETCHED, photo_name
 
@@ -155,6 +157,9 @@ def test_settings_say_what_a_bank_holds_and_not_where(sketchy: Path, tmp_path: P
     assert "root" not in before
     moved = sketchy.rename(tmp_path.parent / (tmp_path.name + "-moved"))
     assert bank_settings(BankConfig("sketchy", root=str(moved))) == before
+    draw(moved / "256x256" / "sketch" / CENTRED / "cat" / "._n03_99-1.png")  # hidden files are no data
+    draw(moved / ".Trashes" / "x.png")
+    assert bank_settings(BankConfig("sketchy", root=str(moved))) == before
     draw(moved / "256x256" / "sketch" / CENTRED / "cat" / "n03_99-1.png")
     assert bank_settings(BankConfig("sketchy", root=str(moved))) != before
 
@@ -195,8 +200,10 @@ def test_any_bytes_are_a_drawing_or_the_one_error(tmp_path: Path, data: bytes) -
     try:
         drawing = read_drawing(path)
     except ValueError as error:
-        assert str(error).startswith(f"{path} is no drawing that can be read: ")
+        blank = f"{path} draws nothing: copy it again, or remove it"
+        assert str(error) == blank or str(error).startswith(f"{path} is no drawing that can be read: ")
         return
+    assert drawing.min() < 255
     assert drawing.shape == (256, 256) and drawing.dtype == np.uint8
     assert (read_drawing(path) == drawing).all()
 
@@ -207,17 +214,35 @@ def test_pictures_of_every_format_are_read(tmp_path: Path, data: bytes) -> None:
     assert read_drawing(tmp_path / "a.png").shape == (256, 256)
 
 
+@pytest.mark.parametrize("size", [(4000, 1), (1, 4000), (300, 300)])
+def test_a_picture_that_draws_nothing_is_an_error(tmp_path: Path, size: tuple[int, int]) -> None:
+    Image.new("L", size, "white" if size == (300, 300) else "black").save(tmp_path / "a.png")
+    with pytest.raises(ValueError, match=r"a\.png draws nothing: copy it again, or remove it"):
+        read_drawing(tmp_path / "a.png")
+
+
 LETTERS = st.characters(blacklist_characters="/\0", blacklist_categories=["Cs"])
 ANYTHING = st.text(LETTERS, min_size=1, max_size=12).filter(lambda name: name.strip("."))
+SHOWN = ANYTHING.filter(lambda name: not name.startswith("."))
+NO_TEXT = st.binary(min_size=1, max_size=9).map(lambda name: b"n" + name.translate(None, b"/\0") + b"\xff")
+
+
+def drawn(folder: Path, split: str) -> set[str]:
+    """Drawings of a split of Sketchy, which may be none."""
+    try:
+        return names(sketchy_files(folder, split))
+    except ValueError as error:
+        assert f"holds no drawing for {split}" in str(error)
+        return set()
+
+
 PHOTOS = st.builds(lambda noun, number: f"n{noun:08d}_{number}", st.integers(0, 3), st.integers(0, 30))
 
 
 @settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    classes=st.sets(
-        st.sampled_from(["cat", "car_(sedan)", "hot-air_balloon", "cup"]) | ANYTHING, min_size=1, max_size=3
-    ),
-    drawings=st.sets(st.tuples(PHOTOS | ANYTHING, st.integers(1, 9)), max_size=12),
+    classes=st.sets(st.sampled_from(["cat", "car_(sedan)", "hot-air_balloon", "cup"]) | SHOWN, min_size=1, max_size=3),
+    drawings=st.sets(st.tuples(PHOTOS | SHOWN, st.integers(1, 9)), max_size=12),
     data=st.data(),
 )
 def test_splits_of_sketchy_share_out_every_valid_drawing(
@@ -239,7 +264,7 @@ def test_splits_of_sketchy_share_out_every_valid_drawing(
     (folder / "info" / "invalid-error.txt").write_text("".join(f"{photo}-{number}\n" for photo, number in invalid))
     if test is not None:
         (folder / "info" / "testset.txt").write_text("".join(f"cat/{photo}.jpg\n" for photo in test))
-    train, val = (names(sketchy_files(folder, split)) for split in ("train", "val"))
+    train, val = (drawn(folder, split) for split in ("train", "val"))
     assert not train & val
     assert train | val == {f"{c}/{photo}-{number}" for c in classes for photo, number in drawings - invalid}
     if test is not None:
@@ -248,11 +273,71 @@ def test_splits_of_sketchy_share_out_every_valid_drawing(
         }
 
 
-def test_a_name_that_is_no_text_is_an_error_and_no_drawing(tmp_path: Path) -> None:
-    """Its split would have to be drawn from its letters, and a shard could not name it."""
-    draw(tmp_path / "256x256" / "sketch" / CENTRED / "cat" / os.fsdecode(b"n00000001_\xff-1.png"))
-    with pytest.raises(ValueError, match="surrogates not allowed"):
-        build_bank(BankConfig("sketchy", root=str(tmp_path)))
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(name=NO_TEXT, is_folder=st.booleans(), bank=st.sampled_from(["sketchy", "tu_berlin"]))
+@example(name=b"n00000001_\xff", is_folder=False, bank="sketchy")
+def test_a_name_that_is_no_text_is_an_error_that_a_terminal_can_print(
+    tmp_path_factory: pytest.TempPathFactory, name: bytes, is_folder: bool, bank: str
+) -> None:
+    """Splits are drawn from names, and shards and reports hold them."""
+    folder = tmp_path_factory.mktemp("names")
+    root = folder / "256x256" / "sketch" / CENTRED if bank == "sketchy" else folder / "png"
+    path = root / os.fsdecode(name) / "1.png" if is_folder else root / "cat" / os.fsdecode(name + b"-1.png")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(FILES[0])
+    config = BankConfig(bank, root=str(folder), split="val")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="is not UTF-8: rename it") as caught:
+        build_bank(config)
+    wrong = path.parent if is_folder else path
+    assert str(caught.value).encode() == f"the name of {wrong} is not UTF-8: rename it".encode(
+        errors="backslashreplace"
+    )
+    assert bank_settings(config)["files"]  # is made first, and leaves the message to the bank
+
+
+@pytest.mark.parametrize("name", ["testset.txt", "invalid-error.txt"])
+def test_a_list_that_is_damaged_is_named(sketchy: Path, name: str) -> None:
+    (sketchy / "info").mkdir()
+    (sketchy / "info" / name).write_bytes(b"n00000001_\xff-1\n")
+    with pytest.raises(ValueError, match=rf"info/{name} is no list of names that can be read .*: copy it again"):
+        build_bank(BankConfig("sketchy", root=str(sketchy)))
+
+
+def test_a_split_without_a_drawing_is_an_error(sketchy: Path) -> None:
+    (sketchy / "info").mkdir()
+    (sketchy / "info" / "testset.txt").write_text("cat/nobody.jpg\n")
+    with pytest.raises(ValueError, match=r"holds no drawing for val: .*, of photos that info/testset\.txt names"):
+        build_bank(BankConfig("sketchy", root=str(sketchy), split="val"))
+    assert build_bank(BankConfig("sketchy", root=str(sketchy))).categories
+    shutil.rmtree(sketchy / "256x256" / "sketch" / CENTRED)
+    (sketchy / "256x256" / "sketch" / CENTRED).mkdir()
+    with pytest.raises(ValueError, match=f"{CENTRED} holds no drawing for train: CLASS/PHOTO-N.png is expected there"):
+        build_bank(BankConfig("sketchy", root=str(sketchy)))
+
+
+def test_what_macos_leaves_in_folders_is_no_data(sketchy: Path) -> None:
+    def seen() -> tuple[object, ...]:
+        drawings = [sketchy_files(sketchy, split) for split in ("train", "val")]
+        config = SourceConfig("sketchy", root=str(sketchy), split="val")
+        return *drawings, list(photos.read(config)), photos.fingerprint(config)
+
+    before = seen()
+    assert before[2]
+    for place, ending in (("sketch", "png"), ("photo", "jpg")):
+        for folder in (sketchy / "256x256" / place).iterdir():
+            (folder / ".DS_Store").touch()
+            (folder / ".cat").mkdir()
+            for path in (folder / ".cat" / f"x-1.{ending}", folder / "cat" / f"._{photo_name('cat', 0)}-1.{ending}"):
+                path.write_bytes(b"\0\5\x16\7")
+    assert seen() == before
+
+
+def test_a_photo_whose_name_is_no_text_is_an_error(sketchy: Path) -> None:
+    (sketchy / "256x256" / "photo" / STRETCHED / "cat" / os.fsdecode(b"\xff.jpg")).touch()
+    config = SourceConfig("sketchy", root=str(sketchy))
+    for do in (photos.fingerprint, lambda config: list(photos.read(config))):
+        with pytest.raises(ValueError, match=r"cat/\\udcff\.jpg is not UTF-8: rename it"):
+            do(config)
 
 
 @settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -269,7 +354,8 @@ def test_files_of_tu_berlin_may_be_called_anything(
         (folder / "png" / place).mkdir(parents=True)
         for stem in stems:
             (folder / "png" / place / f"{stem}.png").write_bytes(FILES[0])
-    drawn = {place: stems for place, stems in files.items() if stems}
+    shown = {place: {stem for stem in stems if not stem.startswith(".")} for place, stems in files.items()}
+    drawn = {place: stems for place, stems in shown.items() if stems and not place.startswith(".")}
     if not drawn:
         with pytest.raises(ValueError, match="does not look like TU-Berlin"):
             build_bank(BankConfig("tu_berlin", root=str(folder), split="val"))

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from data_manifests.strokes import rasterise
 from sketchgen.bank import split_of
-from sketchgen.banks.quickdraw import QuickDrawBank, class_of, strokes_of
+from sketchgen.banks.quickdraw import MAX_TRIES, QuickDrawBank, class_of, strokes_of
 from tests.datasets import quickdraw_row, write_lines, write_quickdraw
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "quickdraw-rnn"
@@ -55,6 +55,7 @@ def test_train_and_val_never_meet(tmp_path: Path) -> None:
     assert drawn["train"] == {f"quickdraw/{key}" for key in TRAIN}
 
 
+AXIS = st.integers(-(10**9), 10**9) | st.floats(width=32, allow_nan=False, allow_infinity=False)
 USELESS = st.sampled_from([
     "", "{", "[]", "null", "12", '"x"', row("1", recognized=False), row("1", recognized=None), row("1", drawing=[]),
     row("1", drawing=[[[1, 2], [3]]]), row("1", drawing=[[[], []]]), row("1", drawing="x"),
@@ -78,8 +79,60 @@ def test_the_one_usable_drawing_is_found_from_anywhere(
 @pytest.mark.parametrize("rows", [[], ["{"], [row("1", recognized=False)] * 3])
 def test_a_class_without_a_drawing_says_so(tmp_path: Path, rows: list[Any]) -> None:
     write(tmp_path, rows)
-    with pytest.raises(ValueError, match=r"cat\.ndjson holds no recognised drawing for train"):
+    with pytest.raises(ValueError, match=rf"cat\.ndjson holds no recognised drawing for train in {len(rows)} lines: "):
         QuickDrawBank(tmp_path, "train", 3.0).draw("cat", 5)
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    kinds=st.lists(st.sampled_from(["unrecognised", "broken", "of the other split"]), max_size=60),
+    seed=st.integers(0, 2**63 - 1),
+)
+@example(kinds=["unrecognised"] * (MAX_TRIES + 9), seed=0)
+def test_the_error_says_how_many_lines_are_useless_and_why(tmp_path: Path, kinds: list[str], seed: int) -> None:
+    lines = {"unrecognised": row(TRAIN[0], recognized=False), "broken": "{", "of the other split": row(VAL[0])}
+    write(tmp_path, [lines[kind] for kind in kinds])
+    with pytest.raises(ValueError, match="cat") as caught:
+        QuickDrawBank(tmp_path, "train", 3.0).draw("cat", seed)
+    seen = Counter(kinds[:MAX_TRIES])
+    assert str(caught.value) == (
+        f"{tmp_path}/cat.ndjson holds no recognised drawing for train in {seen.total():,} lines: "
+        f"{seen['unrecognised']:,} unrecognised, {seen['broken']:,} broken, {seen['of the other split']:,} of the "
+        "other split; copy it again, or remove it"
+    )
+
+
+def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path, [row(TRAIN[0])])
+    bank = QuickDrawBank(tmp_path, "train", 3.0)
+    path.unlink()
+    with pytest.raises(ValueError, match=r"cat\.ndjson cannot be read \(No such file or directory\): copy it again"):
+        bank.draw("cat", 0)
+
+
+@pytest.mark.parametrize("other", ["full_simplified_cat", "full_raw_cat", "raw_cat"])
+def test_two_files_of_one_class_are_both_named(tmp_path: Path, other: str) -> None:
+    """One would hide the other."""
+    write(tmp_path, [row(TRAIN[0])])
+    write_lines(tmp_path / f"{other}.ndjson", [row(TRAIN[1])])
+    with pytest.raises(ValueError, match=rf"has 'cat' twice: remove cat\.ndjson or {other}\.ndjson"):
+        QuickDrawBank(tmp_path, "train", 3.0)
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    drawing=st.lists(
+        st.lists(st.tuples(AXIS, AXIS), min_size=1, max_size=4).map(lambda points: list(zip(*points, strict=True))),
+        min_size=1,
+        max_size=3,
+    )
+)
+@example(drawing=[[[7], [7]], [[7, 7], [7, 7]]])
+@example(drawing=[[[3e38, -3e38], [1e-45, 0.0]]])
+def test_whatever_has_a_point_draws_something(tmp_path: Path, drawing: list[Any]) -> None:
+    """A dot at least, so that no drawing needs to be looked at for ink."""
+    write(tmp_path, [row(TRAIN[0], drawing=drawing)])
+    assert QuickDrawBank(tmp_path, "train", 0.5).draw("cat", 0).image.min() < 200
 
 
 def test_names_folders_and_raw_files(tmp_path: Path) -> None:
@@ -109,16 +162,17 @@ SOME_ROWS = st.fixed_dictionaries(
 LINES = st.binary(max_size=40) | (SOME_ROWS | JSON).map(lambda value: json.dumps(value).encode())
 
 
-@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 @settings(deadline=None, max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(lines=st.lists(LINES, max_size=6), seed=st.integers(0, 2**63 - 1), split=st.sampled_from(["train", "val"]))
 @example(lines=[json.dumps(row(TRAIN[0], drawing=[[[10**400], [1]]])).encode()], seed=0, split="train")
+@example(lines=[json.dumps(row(TRAIN[0], drawing=[[[1e39], [-1e39]]])).encode()], seed=0, split="train")
 def test_any_lines_give_a_drawing_or_the_one_error(tmp_path: Path, lines: list[bytes], seed: int, split: str) -> None:
     (tmp_path / "cat.ndjson").write_bytes(b"\n".join(lines))
     try:
         drawing = QuickDrawBank(tmp_path, split, 3.0).draw("cat", seed)
     except ValueError as error:
-        assert str(error) == f"{tmp_path}/cat.ndjson holds no recognised drawing for {split}"
+        assert str(error).startswith(f"{tmp_path}/cat.ndjson holds no recognised drawing for {split} in ")
         return
     again = QuickDrawBank(tmp_path, split, 3.0).draw("cat", seed)
     assert drawing.image.shape == (256, 256) and drawing.image.dtype == np.uint8 and drawing.image.min() < 128
@@ -150,6 +204,10 @@ NAMES = st.binary(min_size=1, max_size=30).map(
 )
 
 
+def is_text(name: str) -> bool:
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
 @settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(names=st.sets(NAMES, min_size=1, max_size=4), folders=st.sets(NAMES, max_size=2))
 def test_files_may_be_called_anything(
@@ -159,8 +217,16 @@ def test_files_may_be_called_anything(
     for name in folders - names:
         (folder / f"{name}.ndjson").mkdir()
     paths = [write_lines(folder / f"{name}.ndjson", [row(TRAIN[0])]) for name in names]
+    paths = [path for path in paths if not path.name.startswith(".")]
+    wrong = [path for path in paths if not is_text(path.name)]
+    classes = {class_of(path) for path in paths}
+    if wrong or len(classes) < len(paths) or not paths:
+        with pytest.raises(ValueError, match="is not UTF-8: rename it|twice: remove|holds no .ndjson file") as caught:
+            QuickDrawBank(folder, "train", 3.0)
+        assert is_text(str(caught.value))
+        return
     bank = QuickDrawBank(folder, "train", 3.0)
-    assert set(bank.categories) == {class_of(path) for path in paths}
+    assert set(bank.categories) == classes
     assert {bank.draw(name, 5).sketch_id for name in bank.categories} == {f"quickdraw/{TRAIN[0]}"}
 
 

@@ -1,8 +1,8 @@
-"""`sketchgen verify | stats | retry OUT`: look after an output folder of `make sketches`."""
+"""`sketchgen verify | stats | retry OUT`: look after the output of `make sketches`, `make instructions` or
+`make describe`."""
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,18 +20,19 @@ from sketchgen.config import RunConfig
 from sketchgen.instructions import InstructionsConfig, run_instructions
 from sketchgen.output import SETTINGS, completions, fingerprint, locked, read_config, shard_name
 from sketchgen.passes import listed
-from sketchgen.plan import read_plan
+from sketchgen.plan import Plan, read_plan
+from sketchgen.query_table import CardPart, QueryTable, task_order
 from sketchgen.report import count
 from sketchgen.run import run
 from sketchgen.storage import Storage
-from sketchgen.verify import verify
+from sketchgen.verify import holds_queries, read_settings, verify
 
 Folder = Annotated[str, tyro.conf.Positional]
 
 
 @dataclass(frozen=True)
 class Verify:
-    """Compare every file with its checksum, every sample with the contract, every ledger with the plan."""
+    """Compare every file with its checksum, every sample with the contract, every ledger with plan and samples."""
 
     out: Folder
     """Output folder, a local path or fsspec URL."""
@@ -86,13 +87,15 @@ def run_verify(command: Verify, console: Console) -> int:
                 console.print(f"[red]{escape(problem.file)}[/] {escape(problem.what)}", soft_wrap=True)
             problems += len(found)
             bar.advance(task)
-    planned, out = f"{plan.instances:,} planned", sum(plan.left_out.values())
     if problems:
         console.print(f"{problems:,} problems in {plan.shards:,} shards")
     else:
+        what = f"every instance of {plan.instances:,} planned in a ledger once"
+        if holds_queries(read_settings(storage)):
+            what = f"every image of {plan.images:,} planned in a ledger, every query in sample and ledger once"
+        out = sum(plan.left_out.values())
         console.print(
-            f"all is well: {plan.shards:,} shards, every instance of {planned} in a ledger once, {out:,} rows of the "
-            "source left out by the plan",
+            f"all is well: {plan.shards:,} shards, {what}, {out:,} rows of the source left out by the plan",
             soft_wrap=True,
         )
     return problems
@@ -102,33 +105,73 @@ def run_stats(command: Stats, console: Console) -> int:
     """Print totals; returns 0."""
     storage = Storage(command.out)
     plan = read_plan(storage)
-    mark = fingerprint(json.loads(storage.read(SETTINGS)))
-    done = completions(storage, mark)
-    counts = count(storage, mark)
+    settings = read_settings(storage)
+    done = completions(storage, fingerprint(settings))
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column()
     table.add_column(overflow="fold")  # paths are to be copied
     table.add_row("shards", f"{len(done):,} of {plan.shards:,} done")
-    table.add_row("planned", f"{plan.instances:,} instances of {plan.images:,} images")
+    table.add_row("planned", f"{_planned(plan)} of {plan.images:,} images")
     table.add_row("left out", f"{sum(plan.left_out.values()):,} ({listed(plan.left_out)})" if plan.left_out else "0")
-    table.add_row("written", f"{counts.written:,} sketches in {counts.samples:,} samples")
-    table.add_row("rejected", f"{counts.rejected:,}")
-    for reason, number in counts.by_reason.items():
-        table.add_row(f"  {reason}", f"{number:,}, e.g. {escape(counts.examples[reason])}")
+    samples = sum(record.samples for record in done.values())
+    rows = _query_rows(storage, samples) if holds_queries(settings) else _sketch_rows(storage, fingerprint(settings))
+    for label, text in rows:
+        table.add_row(label, text)
     table.add_row("bytes", f"{sum(record.tar_bytes for record in done.values()):,} of shards")
-    common = sorted(counts.by_category.items(), key=lambda pair: -pair[1][0])[:10]
-    table.add_row(
-        "classes", f"{len(counts.by_category):,}: " + ", ".join(f"{n} {w:,}" for n, (w, _) in common) + ", ..."
-    )
     console.print(table)
     return 0
+
+
+def _planned(plan: Plan) -> str:
+    return " and ".join(
+        f"{number:,} {what}" for number, what in ((plan.instances, "instances"), (plan.asked, "questions")) if number
+    )
+
+
+def _sketch_rows(storage: Storage, mark: str) -> list[tuple[str, str]]:
+    """(label, text) of what shards of sketches hold."""
+    counts = count(storage, mark)
+    rows = [
+        ("written", f"{counts.written:,} sketches in {counts.samples:,} samples"),
+        ("rejected", f"{counts.rejected:,}"),
+    ]
+    rows += [
+        (f"  {reason}", f"{number:,}, e.g. {escape(counts.examples[reason])}")
+        for reason, number in counts.by_reason.items()
+    ]
+    common = sorted(counts.by_category.items(), key=lambda pair: -pair[1][0])[:10]
+    classes = ", ".join(f"{escape(name)} {written:,}" for name, (written, _) in common)
+    return [*rows, ("classes", f"{len(counts.by_category):,}: {classes}, ...")]
+
+
+def _query_rows(storage: Storage, samples: int) -> list[tuple[str, str]]:
+    """(label, text) of what shards of queries hold."""
+    with QueryTable([CardPart("run", storage, "")]) as table:
+        tasks = table.counts("task")
+        refused, fallen = (
+            table.ask(
+                f"SELECT {why}, count(*) AS n, min(nullif(detail, '')) FROM {rows} WHERE {why} <> '' "
+                f"GROUP BY {why} ORDER BY n DESC, {why}"
+            )
+            for why, rows in (("reason", "refused"), ("fallback", "queries"))
+        )
+    written = [("written", f"{sum(tasks.values()):,} queries in {samples:,} samples")]
+    written += [(f"  {task}", f"{tasks[task]:,}") for task in sorted(tasks, key=task_order)]
+    for label, found in (("not asked", refused), ("model's answer not taken", fallen)):
+        if found or label == "not asked":
+            written.append((label, f"{sum(number for _, number, _ in found):,}"))
+        written += [
+            (f"  {why}", f"{number:,}" + (f", e.g. {escape(example)}" if example else ""))
+            for why, number, example in found
+        ]
+    return written
 
 
 def run_retry(command: Retry, console: Console) -> int:
     """Forget the shards that hold such rows, and make them again; returns the number that could not be made."""
     storage = Storage(command.out)
     again = _same_run(storage, console)
-    mark = fingerprint(json.loads(storage.read(SETTINGS)))
+    mark = fingerprint(read_settings(storage))
     with locked(storage):
         shards = [shard for shard in sorted(completions(storage, mark)) if _holds(storage, shard, command.reason)]
         named = ", ".join(f"{shard:06d}" for shard in shards[:10]) + (", ..." if len(shards) > 10 else "")
@@ -141,8 +184,14 @@ def run_retry(command: Retry, console: Console) -> int:
 
 
 def _same_run(storage: Storage, console: Console) -> Callable[[], int]:
-    """The last run into this folder, of whatever kind."""
-    if storage.exists(SETTINGS) and "bank" in json.loads(storage.read(SETTINGS)):
+    """The last run into this folder, of `make sketches` or `make instructions`. Raises ValueError for any other."""
+    settings = read_settings(storage) if storage.exists(SETTINGS) else {}
+    if "captioner" in settings:
+        raise ValueError(
+            f"{storage.url} is of `make describe`, which refuses nothing: remove the .json of shards that it is to "
+            "describe anew, and run the same command"
+        )
+    if "bank" in settings:
         return partial(run_instructions, read_config(storage, InstructionsConfig), console)
     return partial(run, read_config(storage, RunConfig), console)
 

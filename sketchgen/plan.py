@@ -116,16 +116,28 @@ def read_shard_plan(storage: Storage, shard: int) -> Iterator[SourceImage]:
 
 def planned_ids(storage: Storage) -> Iterator[tuple[int, list[str]]]:
     """(shard, ids of its planned objects) of every shard, in order."""
+    for shard, column in _by_shard(storage, "instances"):
+        part = pc.list_flatten(column).combine_chunks()
+        kept = part.filter(pc.equal(pc.struct_field(part, "reason"), ""))
+        yield shard, pc.struct_field(kept, "object_id").to_pylist()
+
+
+def planned_images(storage: Storage) -> Iterator[tuple[int, list[str]]]:
+    """(shard, ids of its images) of every shard, in order."""
+    for shard, column in _by_shard(storage, "image_id"):
+        yield shard, column.to_pylist()
+
+
+def _by_shard(storage: Storage, name: str) -> Iterator[tuple[int, pa.ChunkedArray]]:
+    """(shard, a column of the images of it) of every shard, in order."""
     with storage.open(PLAN) as file:
         table = pq.ParquetFile(file)
         plan = _totals(table, storage)
         shard = 0
         for group in plan.groups:
-            rows = table.read_row_group(group, columns=["instances"])
-            for start in range(0, len(rows), plan.images_per_shard):
-                part = pc.list_flatten(rows["instances"].slice(start, plan.images_per_shard)).combine_chunks()
-                kept = part.filter(pc.equal(pc.struct_field(part, "reason"), ""))
-                yield shard, pc.struct_field(kept, "object_id").to_pylist()
+            column = table.read_row_group(group, columns=[name])[name]
+            for start in range(0, len(column), plan.images_per_shard):
+                yield shard, column.slice(start, plan.images_per_shard)
                 shard += 1
 
 

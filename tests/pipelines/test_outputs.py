@@ -21,6 +21,7 @@ from rich.console import Console
 
 from pipelines.outputs import Retry, Stats, Verify, run_retry, run_stats, run_verify
 from sketchgen import source
+from sketchgen.banks import BankConfig
 from sketchgen.descriptions import run_descriptions
 from sketchgen.instructions import run_instructions
 from sketchgen.ledger import QueryRow, schema_of
@@ -28,6 +29,9 @@ from sketchgen.output import sha256_of
 from sketchgen.run import run
 from sketchgen.shapeworld import WorldConfig, render
 from sketchgen.shapeworld.scene import scene_file
+from sketchgen.source import SourceConfig
+from sketchgen.tasks.config import TasksConfig
+from tests.datasets import write_sketchy, write_vqav2
 from tests.sketchgen import test_descriptions, test_instructions
 from tests.sketchgen.caption_server import describe, serving
 from tests.sketchgen.test_run import config, hashes, ledger, quiet
@@ -108,6 +112,7 @@ def rewrite(path: Path, change: Callable[[str, bytes], bytes | None]) -> None:
         ("000001.json", Path.unlink, "000001.json is missing: this shard is not made yet"),
         ("000001.json", cut, "000001.json is no completion record"),
         ("000001.json", lambda path: shutil.copy(path.with_name("000002.json"), path), "is the record of shard 2"),
+        ("000001.json", lambda path: renew(path, fingerprint="x"), "was made with settings x, those of the folder are"),
         (
             "000001.json",
             lambda path: shutil.copy(path, path.with_name("000009.json")),
@@ -203,6 +208,26 @@ def test_sound_shards_of_queries_are_said_to_be_so(queries: Path) -> None:
     code, text = said(Verify(str(queries)), run_verify)
     assert code == 0, text
     assert "4 shards, every image of 16 planned in a ledger, every query in sample and ledger once, 0 rows" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "own"), [("sketchy", "sbir", 0.0), ("sketchy", "sbir", 1.0), ("vqav2", "vqa", 0.0)]
+)
+def test_sources_that_know_no_boxes_are_verified_as_well(tmp_path: Path, name: str, task: Any, own: float) -> None:
+    write_sketchy(tmp_path / "sketchy", ("cat", "cup"), 4, 2)
+    write_vqav2(tmp_path / "vqav2", "train", range(6))
+    bank = BankConfig("sketchy", root=str(tmp_path / "sketchy"))
+    made = test_instructions.world(
+        tmp_path / "out",
+        source=SourceConfig(name, root=str(tmp_path / name)),
+        bank=bank,
+        tasks=TasksConfig(names=(task,), own=own),
+    )
+    assert run_instructions(made, quiet()) == 0
+    code, text = said(Verify(str(tmp_path / "out")), run_verify)
+    assert code == 0 and "all is well" in text, text
+    code, text = said(Stats(str(tmp_path / "out")), run_stats)
+    assert re.search(rf"\n  {task} +[1-9]", text) and ("questions of 6 images" in text) == (name == "vqav2")
 
 
 def edit_ledger(path: Path, change: Callable[[list[dict[str, Any]]], list[dict[str, Any]]]) -> None:

@@ -21,7 +21,7 @@ from sketchgen.instructions import InstructionsConfig, run_instructions
 from sketchgen.output import SETTINGS, completions, fingerprint, locked, read_config, shard_name
 from sketchgen.passes import listed
 from sketchgen.plan import Plan, read_plan
-from sketchgen.query_table import CardPart, QueryTable, task_order
+from sketchgen.query_counts import count_rows
 from sketchgen.report import count
 from sketchgen.run import run
 from sketchgen.storage import Storage
@@ -106,16 +106,15 @@ def run_stats(command: Stats, console: Console) -> int:
     storage = Storage(command.out)
     plan = read_plan(storage)
     settings = read_settings(storage)
-    done = completions(storage, fingerprint(settings))
+    mark = fingerprint(settings)
+    done = completions(storage, mark)
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_column()
     table.add_column(overflow="fold")  # paths are to be copied
     table.add_row("shards", f"{len(done):,} of {plan.shards:,} done")
     table.add_row("planned", f"{_planned(plan)} of {plan.images:,} images")
     table.add_row("left out", f"{sum(plan.left_out.values()):,} ({listed(plan.left_out)})" if plan.left_out else "0")
-    samples = sum(record.samples for record in done.values())
-    rows = _query_rows(storage, samples) if holds_queries(settings) else _sketch_rows(storage, fingerprint(settings))
-    for label, text in rows:
+    for label, text in (_query_rows if holds_queries(settings) else _sketch_rows)(storage, mark):
         table.add_row(label, text)
     table.add_row("bytes", f"{sum(record.tar_bytes for record in done.values()):,} of shards")
     console.print(table)
@@ -144,27 +143,22 @@ def _sketch_rows(storage: Storage, mark: str) -> list[tuple[str, str]]:
     return [*rows, ("classes", f"{len(counts.by_category):,}: {classes}, ...")]
 
 
-def _query_rows(storage: Storage, samples: int) -> list[tuple[str, str]]:
+def _query_rows(storage: Storage, mark: str) -> list[tuple[str, str]]:
     """(label, text) of what shards of queries hold."""
-    with QueryTable([CardPart("run", storage, "")]) as table:
-        tasks = table.counts("task")
-        refused, fallen = (
-            table.ask(
-                f"SELECT {why}, count(*) AS n, min(nullif(detail, '')) FROM {rows} WHERE {why} <> '' "
-                f"GROUP BY {why} ORDER BY n DESC, {why}"
+    counts = count_rows(storage, mark)
+    rows = [("written", f"{sum(counts.by_task.values()):,} queries in {counts.samples:,} samples")]
+    rows += [(f"  {task}", f"{number:,}") for task, number in counts.by_task.items()]
+    for label, found in (("not asked", counts.refused), ("answer not taken", counts.fallbacks)):
+        if found.counts or label == "not asked":
+            rows.append((label, f"{sum(found.counts.values()):,}"))
+        rows += [
+            (
+                f"  {reason}",
+                f"{number:,}" + (f", e.g. {escape(found.examples[reason])}" if found.examples[reason] else ""),
             )
-            for why, rows in (("reason", "refused"), ("fallback", "queries"))
-        )
-    written = [("written", f"{sum(tasks.values()):,} queries in {samples:,} samples")]
-    written += [(f"  {task}", f"{tasks[task]:,}") for task in sorted(tasks, key=task_order)]
-    for label, found in (("not asked", refused), ("model's answer not taken", fallen)):
-        if found or label == "not asked":
-            written.append((label, f"{sum(number for _, number, _ in found):,}"))
-        written += [
-            (f"  {why}", f"{number:,}" + (f", e.g. {escape(example)}" if example else ""))
-            for why, number, example in found
+            for reason, number in found.counts.items()
         ]
-    return written
+    return rows
 
 
 def run_retry(command: Retry, console: Console) -> int:

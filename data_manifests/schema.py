@@ -275,6 +275,10 @@ class Part(_Record):
             _check_sum(self.banks.values(), f"banks of {self.shards!r}")
         if self.source and not self.tasks:
             raise ValueError(f"part {self.shards!r} has a source and no tasks")
+        if self.source and (
+            self.shards.startswith(("/", "~")) or "://" in self.shards or ".." in self.shards.split("/")
+        ):
+            raise ValueError(f"shards {self.shards!r} are to be made: name a folder below that of the mixture")
         return self
 
 
@@ -291,6 +295,9 @@ class Mixture(_Record):
     @model_validator(mode="after")
     def _sum(self) -> Mixture:
         _check_sum((part.weight for part in self.parts), f"weights of mixture {self.name!r}")
+        names = [part.shards for part in self.parts]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise ValueError(f"mixture {self.name!r} has two parts {twice[0]!r}")
         return self
 
 

@@ -7,7 +7,7 @@ of things alike); the rest is rules. Our names are those of COCO where it has th
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -20,6 +20,8 @@ RULES: tuple[Rule, ...] = ("exact", "spelling", "qualifier", "plural", "alias", 
 """How a name was read, from the plainest to the boldest: as it is; case, `_` and `-`; without what is in brackets; in
 singular; by another name; by what its source means; as one of the names between slashes."""
 
+LONGEST_NAME = 3
+"""Words of a name that is looked for in a text."""
 ENDINGS = (("ies", "y"), ("sses", "ss"), ("shes", "sh"), ("ches", "ch"), ("xes", "x"), ("zes", "z"))
 """Of plurals, and what they are in singular."""
 
@@ -75,6 +77,7 @@ class Vocabulary:
         uncountable: Sequence[str],
         sources: Mapping[str, Mapping[str, str]],
         groups: Mapping[str, Sequence[str]],
+        wider: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         """As in vocabulary.yaml. Raises ValueError for a name that means two things."""
         self._irregular, self._uncountable = dict(irregular), frozenset(uncountable)
@@ -89,6 +92,7 @@ class Vocabulary:
         self._group_of = {name: group for group, names in groups.items() for name in names}
         self._ours = {*same, *self._group_of, *(name for names in sources.values() for name in names.values())}
         self._groups = {group: tuple(names) for group, names in groups.items()}
+        self._wider = {group: tuple(names) for group, names in (wider or {}).items()}
 
     def read(self, name: str, source: str = "") -> Meaning:
         """What `source` means by `name`; a name that nothing is known of means itself."""
@@ -130,6 +134,28 @@ class Vocabulary:
     def alike(self, name: str) -> tuple[str, ...]:
         """Other things of the same group: animals for an animal; () for a name without a group."""
         return tuple(other for other in self._groups.get(self._group_of.get(name, ""), ()) if other != name)
+
+    def unclear(self, shown: Iterable[str]) -> set[str]:
+        """Classes that may be there as well, or more often than they are named, where these are shown: animals beside a
+        dog, and ducks beside a bird. Of none of them can be said that it is not there, nor how many there are."""
+        found: set[str] = set()
+        for name in shown:
+            wider = self._wider.get(self._group_of.get(name, ""), ())
+            narrower = [n for group, names in self._wider.items() if name in names for n in self._groups[group]]
+            found |= {*wider, *narrower} - {name}
+        return found
+
+    def speaks_of(self, text: str, names: Collection[str]) -> bool:
+        """Whether a text names one of these (ours), by whatever other name or in plural."""
+        words = re.findall(r"[a-z]+", text.lower())
+        bare = {name.partition(" (")[0] for name in names}
+        for length in range(1, LONGEST_NAME + 1):
+            for start in range(len(words) - length + 1):
+                said = " ".join(words[start : start + length])
+                read = self.read(said).name
+                if read in names or read in bare or said in bare:
+                    return True
+        return False
 
     def _read_plain(self, plain: str) -> tuple[str, Rule]:
         if plain in self._same:

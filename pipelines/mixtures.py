@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -87,9 +88,11 @@ def run_mixture(config: MixtureConfig, console: Console) -> int:
     """
     manifest = read_manifest(config.mixture)
     parts = _chosen(manifest, config)
-    total = sum(part.weight for part in parts)
-    size = round((config.size or manifest.size) * (1 if config.size else total))
-    targets = [round(size * part.weight / total) for part in parts]
+    size = config.size or round(manifest.size * sum(part.weight for part in parts))
+    targets = shares(size, [part.weight for part in parts])
+    if size and not all(targets):
+        few = ", ".join(part.shards for part, target in zip(parts, targets, strict=True) if not target)
+        raise ValueError(f"of {size} queries there are none for {few}: a larger --size, or only some of the --parts")
     configs = [part_config(part, target, config) for part, target in zip(parts, targets, strict=True)]
     _check_data(configs, config)
     made = []
@@ -106,16 +109,26 @@ def run_mixture(config: MixtureConfig, console: Console) -> int:
     return sum(one.failed for one in made)
 
 
+def shares(size: int, weights: Sequence[float]) -> list[int]:
+    """The size divided by weights, in whole numbers that sum to it (largest remainders)."""
+    exact = [size * weight / sum(weights) for weight in weights]
+    whole = [int(value + 1e-6) for value in exact]
+    for place in sorted(range(len(exact)), key=lambda n: whole[n] - exact[n])[: size - sum(whole)]:
+        whole[place] += 1
+    return whole
+
+
 def part_config(part: Part, size: int, config: MixtureConfig) -> InstructionsConfig:
     """The run that makes a part. size: its queries, 0 = all. Raises ValueError where the manifest asks for what is
     not there."""
     names = [name for name in part.banks if not config.banks or name in config.banks]
     if part.banks and not names:
         raise ValueError(f"part {part.shards!r} draws with {', '.join(part.banks)}, none of which is in --banks")
-    try:
-        tasks = TasksConfig(names=tuple(part.tasks), **_tuples(part.ask))
-    except TypeError as error:
-        raise ValueError(f"part {part.shards!r}: ask: {error}") from None
+    if not part.banks and SourceConfig(part.source).knows != "questions":
+        raise ValueError(f"part {part.shards!r} has no banks: its questions need drawings")
+    tasks = _tasks_config(part)
+    if tasks.own and "sketchy" not in names:  # nobody else has drawings of the very photos
+        tasks = replace(tasks, own=0.0)
     data = data_folder(config)
     banks = [_bank_config(name, part, data) for name in names] or [BankConfig(split=part.split)]
     return InstructionsConfig(
@@ -136,7 +149,19 @@ def part_config(part: Part, size: int, config: MixtureConfig) -> InstructionsCon
 
 def data_folder(config: MixtureConfig) -> str:
     """Where sources and banks lie."""
-    return (config.data or os.environ.get("SKETCH_DATA_DIR") or "data").rstrip("/")
+    return os.path.expanduser(config.data or os.environ.get("SKETCH_DATA_DIR") or "data").rstrip("/")
+
+
+def _tasks_config(part: Part) -> TasksConfig:
+    known = {field.name for field in fields(TasksConfig)} - {"names"}
+    if strange := sorted(set(part.ask) - known):
+        raise ValueError(f"part {part.shards!r}: ask: there is no {strange[0]!r}; known are {', '.join(sorted(known))}")
+    try:
+        return TypeAdapter(TasksConfig).validate_python({"names": part.tasks, **part.ask})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ValueError(f"part {part.shards!r}: ask: {where}: {first['msg']} (seen: {first['input']!r})") from None
 
 
 def _source_config(part: Part, data: str) -> SourceConfig:
@@ -153,10 +178,6 @@ def _bank_config(name: str, part: Part, data: str) -> BankConfig:
 
 def _folder(out: str, part: Part) -> str:
     return out if part.shards == "." else f"{out.rstrip('/')}/{part.shards}"
-
-
-def _tuples(fields: dict[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
 
 
 def _chosen(manifest: Mixture, config: MixtureConfig) -> list[Part]:

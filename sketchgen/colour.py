@@ -14,6 +14,8 @@ MOST, REST = 0.6, 0.2
 """Share of the pixels that the colour must have at least, and the next one at most."""
 FEWEST = 25
 """Pixels that are looked at, at least."""
+COLOURLESS = 16
+"""Of 255: difference of the channels below which nearly all of a grey photo stays."""
 HUES = ((15, "red"), (42, "orange"), (70, "yellow"), (165, "green"), (258, "blue"), (292, "purple"), (345, "pink"),
         (361, "red"))  # fmt: skip
 """Degrees up to which a hue is called so."""
@@ -37,6 +39,12 @@ def colour_of(rgb: NDArray[np.uint8], mask: Mask, reduced: int = 1) -> str:
     shares = np.bincount(names, minlength=len(COLOURS)) / len(names)
     first, second = np.sort(shares)[:-3:-1]
     return COLOURS[int(shares.argmax())] if first >= MOST and second <= REST else ""
+
+
+def has_colours(rgb: NDArray[np.uint8]) -> bool:
+    """Whether a photo is more than shades of one hue. rgb: [H, W, 3]."""
+    spread = rgb.max(axis=2).astype(np.int16) - rgb.min(axis=2)
+    return bool(np.percentile(spread, 95) >= COLOURLESS)
 
 
 def named(pixels: NDArray[np.uint8]) -> NDArray[np.int64]:

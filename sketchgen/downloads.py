@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import tempfile
+import threading
+import time
 from pathlib import Path
 
 import requests
@@ -16,6 +17,9 @@ from sketchgen.photo import PhotoError
 
 TIMEOUT = (10.0, 30.0)
 """Seconds to connect, and between two pieces of an answer."""
+LONGEST = 120.0
+"""Seconds for one photo, from a server that drips."""
+UNREACHABLE = "image-unreachable"
 RETRIES = 2
 BACKOFF = 1.0
 """Seconds before the second of them; twice as long before each further one."""
@@ -37,8 +41,9 @@ class Downloads:
     def read(self, url: str, sha256: str) -> bytes:
         """The photo, from the folder or else from the web.
 
-        Raises PhotoError: `image-gone` (no such page or host), `image-changed` (another picture than the one that was
-        annotated), `image-too-large`.
+        Raises PhotoError: `image-gone` (the server says that there is none, or it is no address), `image-unreachable`
+        (no server, or a busy one: gone for good, or to be had another time), `image-changed` (another picture than the
+        one that was annotated), `image-too-large`.
         """
         if not re.fullmatch("[0-9a-f]{64}", sha256):  # it becomes the name of a file
             raise PhotoError("image-changed", f"{sha256!r:.80} is no sha256: nothing says which picture was annotated")
@@ -54,24 +59,31 @@ class Downloads:
         if seen != sha256:
             raise PhotoError("image-changed", f"{url} has sha256 {seen[:12]}..., annotated was {sha256[:12]}...")
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False) as file:
-            file.write(data)
-        os.replace(file.name, path)
+        begun = path.with_name(f".{sha256}.{os.getpid()}.{threading.get_ident()}")
+        begun.write_bytes(data)
+        begun.replace(path)
         return data
 
     def _fetch(self, url: str) -> bytes:
         if not url.startswith(("http://", "https://")):  # a list from the web names no file of this machine
             raise PhotoError("image-gone", f"{url!r:.200} is no address of the web")
+        begun = time.monotonic()
         try:
             with self._session.get(url, timeout=TIMEOUT, stream=True) as answer:
+                if 400 <= answer.status_code < 500 and answer.status_code not in BUSY:
+                    raise PhotoError("image-gone", f"{url}: {answer.status_code} {answer.reason}")
                 answer.raise_for_status()
                 data = bytearray()
                 for piece in answer.iter_content(PIECE):
                     data += piece
+                    if time.monotonic() - begun > LONGEST:
+                        raise PhotoError(UNREACHABLE, f"{url}: {len(data)} bytes in {LONGEST:.0f} s, and no end")
                     if len(data) > LARGEST:
                         raise PhotoError("image-too-large", f"{url} is longer than {LARGEST // 1024**2} MiB")
-        except (requests.RequestException, ValueError, OSError) as error:  # urllib3 raises ValueErrors on odd addresses
+        except (requests.exceptions.InvalidURL, ValueError) as error:  # urllib3 raises ValueErrors on odd addresses
             raise PhotoError("image-gone", f"{url}: {error}"[:300]) from None
+        except (requests.RequestException, OSError) as error:
+            raise PhotoError(UNREACHABLE, f"{url}: {error}"[:300]) from None
         return bytes(data)
 
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from data_manifests.schema import SCHEMA_VERSION, Image, Object, Query, Sample, Sketch
+from data_manifests.vocabulary import vocabulary
 from sketchgen.bank import Drawing, SketchBank
-from sketchgen.colour import colour_of
+from sketchgen.colour import colour_of, has_colours
 from sketchgen.ledger import QueryRow
 from sketchgen.photo import Photo
 from sketchgen.sample import object_record
@@ -27,7 +28,8 @@ def facts_of_image(image: SourceImage, photo: Photo, label: str, bank: SketchBan
     """
     width, height = photo.size
     counts = Counter(row.instance.category for row in image.instances)
-    objects, colours = [], {}
+    objects, colours, lost = [], {}, set()
+    with_colours = with_colours and has_colours(photo.rgb)
     for row in image.instances:
         if row.reason == TWICE:
             continue
@@ -35,13 +37,21 @@ def facts_of_image(image: SourceImage, photo: Photo, label: str, bank: SketchBan
         mask = read_rle(instance, height, width)
         status = "written" if row.status == "planned" else row.status
         record = object_record(instance, mask, status, width, height)
-        if record is not None:
-            objects.append(Object.model_validate(record))
-            if with_colours and counts[instance.category] == 1 and instance.category not in PEOPLE:
-                colours[instance.object_id] = colour_of(photo.rgb, read_mask(instance, height, width), photo.reduced)
-    shown = Image(source=label, id=image.image_id, width=width, height=height, license=image.license)
-    alike = frozenset(twin for name in {o.category for o in objects} for twin in bank.lookalikes(name))
-    return Facts(shown, tuple(objects), alike, colours)
+        if record is None:
+            lost.add(instance.category)
+            continue
+        objects.append(Object.model_validate(record))
+        if with_colours and counts[instance.category] == 1 and instance.category not in PEOPLE:
+            colours[instance.object_id] = colour_of(photo.rgb, read_mask(instance, height, width), photo.reduced)
+    shown = {o.category for o in objects} - {""}
+    return Facts(
+        Image(source=label, id=image.image_id, width=width, height=height, license=image.license),
+        tuple(objects),
+        alike=frozenset(twin for name in shown for twin in bank.lookalikes(name)),
+        colours=colours,
+        # a row whose box means nothing says that its class is there, and not how often
+        unclear=frozenset(vocabulary().unclear(shown) | lost - {""}),
+    )
 
 
 def sketch_of(row: int, object_id: str, drawing: Drawing) -> Sketch:

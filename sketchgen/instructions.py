@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from rich.table import Table
 from data_manifests.card import card
 from data_manifests.schema import SCHEMA_VERSION, bank_manifest
 from data_manifests.vocabulary import Matching, vocabulary
+from sketchgen.askable import is_unseen
 from sketchgen.banks import BankConfig, bank_settings, build_bank, check_bank
 from sketchgen.banks.matched import REPORT, MatchedBank, from_json, listed_rules, to_json
 from sketchgen.banks.mixed import MixedBank
@@ -95,7 +97,8 @@ def run_instructions(config: InstructionsConfig, console: Console, may_be_empty:
     if config.dry_run:
         return _dry_run(config, console)
     storage = Storage(config.out)
-    settings = settings_of(config)
+    matchings = match_classes(config)
+    settings = settings_of(config, matchings)
     mark = fingerprint(settings)
     batches = partial(read_batches, config.source, console)
     with claimed(storage, settings, batches, config.images_per_shard, console, config.select) as plan:
@@ -103,7 +106,6 @@ def run_instructions(config: InstructionsConfig, console: Console, may_be_empty:
         done = completions(storage, mark)
         todo = [shard for shard in range(plan.shards) if shard not in done]
         _print_plan(plan, len(done), config, console)
-        matchings = match_classes(config)
         storage.write(REPORT, to_json(matchings))
         _print_matchings(matchings, config, console)
         failed: list[TaskFailed] = []
@@ -137,13 +139,16 @@ def is_complete(config: InstructionsConfig) -> bool:
 
 def match_classes(config: InstructionsConfig) -> list[Matching]:
     """Which classes of the source each bank can draw. Raises ValueError where none draws any, and questions need it."""
+    if config.source.knows == "questions":
+        return [Matching((), (), ()) for _ in (config.bank, *config.also)]
     unseen = unseen_classes(config)
-    read = {vocabulary().read(name, config.source.name).name for name in categories_of(config.source)}
-    names = list(categories_of(config.source)) if config.source.generated else sorted(read - unseen)
+    read = [vocabulary().read(name, config.source.name).name for name in categories_of(config.source)]
+    read = list(dict.fromkeys(read)) if config.source.generated else sorted(set(read))
+    names = [name for name in read if not is_unseen(name, unseen)]
     matchings = [
         vocabulary().match(names, build_bank(bank).categories, "", bank.name) for bank in (config.bank, *config.also)
     ]
-    if config.source.knows != "questions" and not any(matching.matches for matching in matchings):
+    if not any(matching.matches for matching in matchings):
         drawings = [name for matching in matchings for name in matching.drawings]
         raise ValueError(
             f"no class of {config.source.called} ({', '.join(names[:5])}, ...) is drawn by "
@@ -179,13 +184,18 @@ def make_worker(config: InstructionsConfig, mark: str) -> InstructionWorker:
     return InstructionWorker(storage, material, config.tasks, config.photo, config.seed, config.size or -1, mark)
 
 
-def settings_of(config: InstructionsConfig) -> dict[str, Any]:
-    """The settings that decide the bytes of the output; paths and the engine are not among them."""
+def settings_of(config: InstructionsConfig, matchings: Sequence[Matching] | None = None) -> dict[str, Any]:
+    """The settings that decide the bytes of the output; paths and the engine are not among them.
+
+    matchings: of `match_classes`, where they are at hand.
+    """
+    classes = to_json(match_classes(config) if matchings is None else matchings)
     return {
         "schema": SCHEMA_VERSION,
         "source": source_settings(config.source),
-        "bank": bank_settings(config.bank),
-        "also": {str(number): bank_settings(bank) for number, bank in enumerate(config.also)},
+        "bank": bank_settings(config.bank, alone=not config.also),
+        "also": {str(number): bank_settings(bank, alone=False) for number, bank in enumerate(config.also)},
+        "classes": hashlib.sha256(classes).hexdigest()[:16],
         "unseen": config.unseen,
         "select": asdict(config.select),
         "size": config.size,
@@ -227,12 +237,18 @@ def checked(config: InstructionsConfig) -> InstructionsConfig:
 
 def _check_agreement(config: InstructionsConfig) -> None:
     """Raises ValueError where source, banks and tasks do not go together."""
-    splits = {"source.world.split": config.source.world.split} if config.source.generated else {}
+    source = config.source
+    if source.generated:
+        splits = {"source.world.split": str(source.world.split)}
+    elif source.packaged:  # there is but one split of it
+        splits = {}
+    else:
+        splits = {"source.split": source.split if source.split == "train" else "val"}
     splits |= {"bank.split": config.bank.split} | {f"also.{n}.split": bank.split for n, bank in enumerate(config.also)}
     if len(set(splits.values())) > 1:
         seen = " and ".join(f"{name} is {split!r}" for name, split in splits.items())
         raise ValueError(
-            f"{seen}: scenes and sketches of one run must be of one split, or an evaluation would see what was trained "
+            f"{seen}: photos and sketches of one run must be of one split, or an evaluation would see what was trained "
             "on"
         )
     if strange := [name for name in config.tasks.names if name not in ANSWERED[config.source.knows]]:
@@ -269,7 +285,7 @@ def facts_of(config: InstructionsConfig) -> dict[str, str]:
     """How the shards were made, for a person: label and value."""
     source, banks = config.source, (config.bank, *config.also)
     total = sum(bank.weight for bank in banks)
-    drawn = ", ".join(f"{bank.name}{f' ({bank.weight / total:.0%})' if config.also else ''}" for bank in banks)
+    drawn = ", ".join(f"{bank.name}{f' (weight {bank.weight / total:.0%})' if config.also else ''}" for bank in banks)
     facts = {
         "Photos": f"{source.called}, split {source.world.split if source.generated else source.split}",
         "Drawings": "none" if source.knows == "questions" else f"{drawn}, split {config.bank.split}",

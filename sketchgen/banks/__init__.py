@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -103,19 +103,34 @@ def _check_folder(config: BankConfig, manifest: Bank) -> None:
         raise ValueError(f"bank.width is {config.width}, must be more than 0")
 
 
-def bank_settings(config: BankConfig) -> dict[str, Any]:
-    """What identifies a bank in the settings of a run: not where it lies, but what it holds."""
-    settings = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config).items()}
-    del settings["root"]
+PATTERNS: dict[str, tuple[str, ...]] = {
+    "quickdraw": ("*.ndjson",),
+    "sketchy": ("256x256/sketch/tx_000100000000/*/*.png", "info/*.txt"),
+    "sketchvcl": ("*.tar",),
+    "openmoji": ("**/data/openmoji.json", "**/black/svg/*.svg"),
+    "tu_berlin": ("**/*.png",),
+}
+"""The files of its folder that a bank reads."""
+
+
+def bank_settings(config: BankConfig, alone: bool = True) -> dict[str, Any]:
+    """What identifies a bank in the settings of a run: not where it lies, but what it holds. alone: the only bank."""
+    settings: dict[str, Any] = {"name": config.name, "split": config.split}
+    if config.name == "shapeworld-hand":
+        settings["styles"] = list(config.styles)
+    if config.name == "quickdraw":
+        settings["width"] = config.width
+    if not alone:
+        settings["weight"] = config.weight
     if config.root:
-        settings["files"] = _files_fingerprint(Path(config.root), "*.tar" if config.name == "sketchvcl" else "*")
+        settings["files"] = _files_fingerprint(Path(config.root), PATTERNS[config.name])
     return settings
 
 
-def _files_fingerprint(folder: Path, pattern: str) -> str:
+def _files_fingerprint(folder: Path, patterns: tuple[str, ...]) -> str:
     """Of the names and sizes of the files: to read them all would take longer than most runs."""
     digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob(pattern) if path.is_file()):
+    for path in sorted(path for pattern in patterns for path in folder.glob(pattern) if path.is_file()):
         name = path.relative_to(folder)
         if not any(part.startswith(".") for part in name.parts):  # hidden files are no data
             line = f"{name.as_posix()}\0{path.stat().st_size}\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate
 
+from data_manifests.vocabulary import vocabulary
 from sketchgen.bank import Drawing, SketchBank
 from sketchgen.seed import seed_of
 
@@ -14,6 +15,7 @@ class MixedBank:
 
     def __init__(self, banks: Sequence[tuple[SketchBank, float]]) -> None:
         """banks: one at least, each with its weight, more than 0."""
+        self._banks = [bank for bank, _ in banks]
         self._having: dict[str, list[tuple[SketchBank, float]]] = {}
         for bank, weight in banks:
             for name in bank.categories:
@@ -35,6 +37,7 @@ class MixedBank:
         return bank.draw(category, seed)
 
     def lookalikes(self, category: str) -> tuple[str, ...]:
-        """Those that any of the banks that have the class knows."""
-        found = [twin for bank, _ in self._having.get(category, ()) for twin in bank.lookalikes(category)]
-        return tuple(dict.fromkeys(found))
+        """Those that any of the banks knows, whichever of them draws them."""
+        found = [twin for bank in self._banks for twin in bank.lookalikes(category)]
+        found += [name for name in vocabulary().alike(category) if not found]
+        return tuple(name for name in dict.fromkeys(found) if name in self._having)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from random import Random
 from typing import NamedTuple
 
 from data_manifests.schema import Query, Sketch
 from sketchgen.bank import Drawing, SketchBank
+from sketchgen.seed import seed_of
 from sketchgen.source import SourceImage, SourceQuery
 from sketchgen.tasks import build_queries
 from sketchgen.tasks.choice import Choice, choose_categories
@@ -40,20 +42,54 @@ def ask(
     seed: int,
     config: TasksConfig,
     surplus: Mapping[str, int],
-    pair: tuple[Drawing, Drawing] | None = None,
+    own: Callable[[int], tuple[Drawing, Drawing] | None] = lambda seed: None,
+    without: Collection[str] = (),
 ) -> Asked:
     """Everything that can be asked about an image.
 
-    knows: a key of ANSWERED; surplus: see `choose_categories`; pair: a drawing made of this very photo and one of
-    another, where `config.own` may ask which is which.
+    knows: a key of ANSWERED; surplus, without: see `choose_categories`; own: a drawing made of this very photo and one
+    of another of its class, by a seed, where there are such.
     """
     if knows in ("counts", "questions"):
-        return _repeat(image, bank, config)
-    if pair and Random(f"own/{seed}").random() < config.own:
-        return _ask_own(pair, facts)
-    choices = choose_categories(facts.objects, bank, seed, config, surplus)
-    sketches = [placeholder(row, choice) for row, choice in enumerate(choices)]
-    return Asked(choices, build_queries(facts, sketches, seed, config))
+        return _repeat(image, bank, config, without)
+    if knows == "classes":
+        return _ask_pairs(facts, bank, seed, config, surplus, own, without)
+    choices = choose_categories(facts, bank, seed, config, surplus, without)
+    return Asked(choices, build_queries(facts, _placeholders(choices), seed, config))
+
+
+def _ask_pairs(
+    facts: Facts,
+    bank: SketchBank,
+    seed: int,
+    config: TasksConfig,
+    surplus: Mapping[str, int],
+    own: Callable[[int], tuple[Drawing, Drawing] | None],
+    without: Collection[str],
+) -> Asked:
+    """`config.pairs` times a drawing of the class that is shown and one of another, or the very photo and another."""
+    found = Asked([], [])
+    for number in range(config.pairs):
+        of_pair = seed_of(seed, "pair", number) if number else seed
+        pair = own(of_pair) if Random(f"own/{of_pair}").random() < config.own else None
+        if pair:
+            found = _joined(found, _ask_own(pair, facts))
+            continue
+        absent = {choice.category for choice in found.choices if not choice.is_present}
+        choices = choose_categories(facts, bank, of_pair, config, surplus, {*without, *absent})
+        choices = [choice._replace(number=number) for choice in choices]
+        found = _joined(found, Asked(choices, build_queries(facts, _placeholders(choices), of_pair, config)))
+    return found
+
+
+def _joined(one: Asked, other: Asked) -> Asked:
+    """Both, the rows of the other after those of the one."""
+    first = len(one.choices)
+    return Asked([*one.choices, *other.choices], [*one.queries, *(renumbered(q, q.row + first) for q in other.queries)])
+
+
+def _placeholders(choices: Sequence[Choice]) -> list[Sketch]:
+    return [placeholder(row, choice) for row, choice in enumerate(choices)]
 
 
 def compact(asked: Asked, queries: list[Query]) -> Asked:
@@ -87,10 +123,8 @@ def placeholder(row: int, choice: Choice) -> Sketch:
 def _ask_own(pair: tuple[Drawing, Drawing], facts: Facts) -> Asked:
     """Whether a drawing is of this very photo, or of another of its class."""
     [shown] = facts.objects
-    choices = [
-        Choice(shown.category, shown.object_id, True, pair[0]),
-        Choice(shown.category, "", False, pair[1]),
-    ]
+    mine, other = (replace(drawing, category=shown.category) for drawing in pair)
+    choices = [Choice(shown.category, shown.object_id, True, mine), Choice(shown.category, "", False, other)]
     queries = [
         make_query("sbir", placeholder(row, choice), kind, question=OWN_QUESTION, match=choice.is_present)
         for row, (choice, kind) in enumerate(zip(choices, ("own", "other"), strict=True))
@@ -98,16 +132,17 @@ def _ask_own(pair: tuple[Drawing, Drawing], facts: Facts) -> Asked:
     return Asked(choices, queries)
 
 
-def _repeat(image: SourceImage, bank: SketchBank, config: TasksConfig) -> Asked:
+def _repeat(image: SourceImage, bank: SketchBank, config: TasksConfig, without: Collection[str]) -> Asked:
     """What the source itself asks, about a drawing of the class where it names one."""
     choices: list[Choice] = []
     queries = []
+    drawn = set(bank.categories) - set(without)
     for query in image.asked:
         if query.reason or query.task not in config.names:
             continue
         if not query.category:
             queries.append(_without_sketch(query))
-        elif query.category in bank.categories and len(choices) < config.max_rows:
+        elif query.category in drawn and len(choices) < config.max_rows:
             sketch = placeholder(len(choices), Choice(query.category, "", True))
             queries.append(make_query("count", sketch, count=query.count, source=ANNOTATION))
             choices.append(Choice(query.category, "", True))

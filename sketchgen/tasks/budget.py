@@ -9,11 +9,13 @@ from data_manifests.schema import Query
 
 
 class Budget:
-    """What is left to be asked in one shard. An image that gives little leaves more to those after it."""
+    """What is left to be asked in one shard. Where images give less than their share, those after them give more."""
 
-    def __init__(self, size: int, images: int) -> None:
-        """size: queries of the shard, -1 = all that there are; images: of the shard."""
-        self._left, self._images = size, images
+    def __init__(self, size: int, seed: int) -> None:
+        """size: queries of the shard, -1 = all that there are; seed: decides which images give one where there are more
+        of them than queries."""
+        self._left, self._images = size, 0
+        self._random = Random(f"budget/{seed}")
         self._ahead = 0  # how many more yes than no
 
     @property
@@ -21,20 +23,33 @@ class Budget:
         """Whether nothing is left to be asked."""
         return self._left == 0
 
-    def pick(self, queries: Sequence[Query], seed: int) -> list[Query]:
+    def begin(self, images: int) -> None:
+        """So many images are now to share what is left."""
+        self._images = images
+
+    def share(self) -> int:
+        """How many queries the next image may give; -1 for all. To be asked once for each image."""
+        images, self._images = max(1, self._images), self._images - 1
+        if self._left < 0:
+            return -1
+        whole, rest = divmod(self._left, images)
+        return whole + (self._random.random() * images < rest)
+
+    def pick(self, queries: Sequence[Query], share: int, seed: int) -> list[Query]:
         """The queries that one image gives, in their order: of each task about as many, of `sbir` as many yes as no
-        over the images."""
+        over the images. share: what `share` said."""
         taken = list(queries)
-        if self._left >= 0:
-            share = -(-self._left // max(1, self._images))
-            taken = self._draw(queries, min(share, self._left), Random(f"budget/{seed}"))
+        if share >= 0:
+            taken = self._draw(queries, min(share, self._left), Random(f"pick/{seed}"))
             self._left -= len(taken)
-        self._ahead += sum(_lean(query) for query in taken)
+        self._ahead += sum(map(_lean, taken))
         return taken
 
-    def pass_on(self) -> None:
-        """The next image is on, whatever this one gave."""
-        self._images -= 1
+    def give_back(self, queries: Sequence[Query]) -> None:
+        """Queries that were picked and could not be made."""
+        if self._left >= 0:
+            self._left += len(queries)
+        self._ahead -= sum(map(_lean, queries))
 
     def _draw(self, queries: Sequence[Query], number: int, random: Random) -> list[Query]:
         waiting: dict[str, list[Query]] = {}

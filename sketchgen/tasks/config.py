@@ -31,11 +31,18 @@ class TasksConfig:
     """Classes with few enough boxes (`max_boxes`) that an image must hold before a box is asked for."""
     questions: tuple[QuestionKind, ...] = QUESTION_KINDS
     """Kinds of questions of `vqa` that are made from facts."""
+    pairs: int = 1
+    """Pairs of a drawing that matches and one that does not for each photo of sketchy."""
     own: float = 0.0
-    """Share of the photos of sketchy that are asked whether a drawing was made of this very photo, or of another of its
-    class, in place of whether the class is there."""
+    """Share of these pairs that ask whether a drawing was made of this very photo, or of another of its class, in place
+    of whether the class is there."""
     max_boxes: int = 1
     """Boxes of one answer at most; a class with more instances is not asked for its boxes."""
+
+    @property
+    def asks_absent(self) -> bool:
+        """Whether any task asks about what is not there."""
+        return bool({"vqa", "sbir"} & set(self.names)) or ("count" in self.names and self.zero_rate > 0)
 
 
 def check_tasks(config: TasksConfig) -> None:
@@ -56,6 +63,8 @@ def check_tasks(config: TasksConfig) -> None:
     for name in ("lookalikes", "zero_rate", "own"):
         if not 0 <= getattr(config, name) <= 1:
             raise ValueError(f"tasks.{name} is {getattr(config, name)}, must be from 0 to 1")
-    for name in ("min_counts", "min_singles", "max_boxes"):
+    if 2 * config.pairs > MAX_ROWS:
+        raise ValueError(f"tasks.pairs is {config.pairs}, must be at most {MAX_ROWS // 2} (rows of a strip)")
+    for name in ("min_counts", "min_singles", "max_boxes", "pairs"):
         if getattr(config, name) < 1:
             raise ValueError(f"tasks.{name} is {getattr(config, name)}, must be at least 1")

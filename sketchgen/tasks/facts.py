@@ -31,6 +31,8 @@ class Facts:
     """Classes easily confused with one that is there."""
     colours: Mapping[str, str] = field(default_factory=dict)
     """The colour of things (of nobody), by their id, where one word is enough."""
+    unclear: frozenset[str] = frozenset()
+    """Classes of which nobody can say whether they are there, or how often."""
 
     @cached_property
     def present(self) -> set[str]:
@@ -41,9 +43,9 @@ class Facts:
     def counted(self) -> dict[str, list[Object]]:
         """The objects of each class whose number is known, left to right, then top to bottom.
 
-        A class with a crowd has no known number, an object of unknown class ("") no class.
+        A class with a crowd has no known number, nor has an unclear one; an object of unknown class ("") has no class.
         """
-        crowds = {o.category for o in self.objects if o.status == "crowd"} | {""}
+        crowds = {o.category for o in self.objects if o.status == "crowd"} | {""} | self.unclear
         classes: dict[str, list[Object]] = {}
         for o in sorted(self.objects, key=lambda o: (o.box[0], o.box[1], o.object_id)):
             if o.category not in crowds:

@@ -110,7 +110,7 @@ def own(tmp_path: Path, **part: Any) -> str:
         ({"tasks": []}, "has a source and no tasks"),
         ({"tasks": ["draw"]}, "tasks.0"),
         ({"ask": {"max_bocks": 2}}, "max_bocks"),
-        ({"ask": {"lookalikes": 2}}, "tasks.lookalikes is 2, must be from 0 to 1"),
+        ({"ask": {"lookalikes": 2}}, r"tasks\.lookalikes is 2\.0, must be from 0 to 1"),
         ({"source": "cocoa"}, "no source is called 'cocoa'"),
         ({"source": ""}, "nothing says what one is made of"),
         ({"banks": {"tu_bern": 1.0}}, "no bank is called 'tu_bern'"),

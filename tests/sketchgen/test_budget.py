@@ -23,17 +23,14 @@ def query(number: int, task: str = "count", match: int = -1) -> Query:
 
 
 def spent(budget: Budget, images: list[list[Query]]) -> list[list[Query]]:
-    taken = []
-    for seed, queries in enumerate(images):
-        taken.append([] if budget.spent else budget.pick(queries, seed))
-        budget.pass_on()
-    return taken
+    budget.begin(len(images))
+    return [budget.pick(queries, budget.share(), seed) for seed, queries in enumerate(images)]
 
 
 @given(counts=COUNTS, size=st.integers(0, 60))
 def test_no_more_is_taken_than_asked_for_and_nothing_is_made_up(counts: list[int], size: int) -> None:
     images = [[query(n) for n in range(count)] for count in counts]
-    taken = spent(Budget(size, len(images)), images)
+    taken = spent(Budget(size, 0), images)
     assert sum(map(len, taken)) <= size
     assert all(
         set(q.query_id for q in some) <= {q.query_id for q in all_} for some, all_ in zip(taken, images, strict=True)
@@ -46,31 +43,31 @@ def test_no_more_is_taken_than_asked_for_and_nothing_is_made_up(counts: list[int
 
 def test_without_a_size_everything_is_taken() -> None:
     images = [[query(n) for n in range(count)] for count in (3, 0, 5)]
-    assert spent(Budget(-1, 3), images) == images
+    assert spent(Budget(-1, 0), images) == images
 
 
 def test_where_every_image_has_enough_the_size_is_met_exactly_and_evenly() -> None:
     images = [[query(n) for n in range(8)] for _ in range(40)]
     for size in (0, 1, 40, 57, 100, 320):
-        taken = [len(some) for some in spent(Budget(size, 40), images)]
+        taken = [len(some) for some in spent(Budget(size, 0), images)]
         assert sum(taken) == size
         assert max(taken) - min(taken) <= 1
 
 
 def test_later_images_give_what_earlier_ones_lack() -> None:
     images: list[list[Query]] = [[]] * 20 + [[query(n) for n in range(8)] for _ in range(20)]
-    assert sum(map(len, spent(Budget(40, 40), images))) == 40
+    assert sum(map(len, spent(Budget(40, 0), images))) == 40
 
 
 def test_yes_and_no_are_as_many_though_images_give_one_query_each() -> None:
     images = [[query(0, "sbir", 1), query(1, "sbir", 0), query(2, "sbir", 0)] for _ in range(100)]
-    answers = Counter(q.match for some in spent(Budget(100, 100), images) for q in some)
+    answers = Counter(q.match for some in spent(Budget(100, 0), images) for q in some)
     assert answers == {0: 50, 1: 50}
 
 
 def test_tasks_come_up_alike_however_many_queries_they_have() -> None:
     images = [[query(0, "bbox"), *(query(n, "sbir", n % 2) for n in range(8))] for _ in range(400)]
-    tasks = Counter(q.task for some in spent(Budget(400, 400), images) for q in some)
+    tasks = Counter(q.task for some in spent(Budget(400, 0), images) for q in some)
     assert abs(tasks["bbox"] - 200) < 45
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from sketchgen import downloads
-from sketchgen.downloads import Downloads
+from sketchgen.downloads import UNREACHABLE, Downloads
 from sketchgen.photo import PhotoError
 
 PHOTO = b"the bytes of a photo" * 100
@@ -21,7 +22,7 @@ SHA = hashlib.sha256(PHOTO).hexdigest()
 
 
 class Web(ThreadingHTTPServer):
-    """/ok, /busy-once, /busy, /gone, /other, /endless, /silent; counts what is asked for."""
+    """/ok, /busy-once, /busy, /gone, /other, /endless, /silent, /drip; counts what is asked for."""
 
     asked: Counter[str]
 
@@ -39,6 +40,9 @@ class Answers(BaseHTTPRequestHandler):
         if busy:
             self.send_header("Retry-After", "3600")
         self.end_headers()
+        if kind == "drip":
+            self._drip()
+            return
         if kind == "endless":
             try:
                 while True:
@@ -46,6 +50,15 @@ class Answers(BaseHTTPRequestHandler):
             except OSError:
                 return
         self.wfile.write(b"another photo" if kind == "other" else PHOTO)
+
+    def _drip(self) -> None:
+        try:
+            for _ in range(100):
+                self.wfile.write(b"x")
+                self.wfile.flush()
+                time.sleep(0.1)
+        except OSError:
+            return
 
     def log_message(self, *args: object) -> None:
         pass
@@ -70,6 +83,8 @@ def url(web: Web, kind: str) -> str:
 def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(downloads, "TIMEOUT", (2.0, 0.5))
     monkeypatch.setattr(downloads, "BACKOFF", 0.01)
+    monkeypatch.setattr(downloads, "LONGEST", 1.0)
+    monkeypatch.setattr(downloads, "PIECE", 1)  # what a server drips comes piece by piece
 
 
 def test_a_photo_is_fetched_once_and_kept(web: Web, tmp_path: Path) -> None:
@@ -94,13 +109,19 @@ def test_a_busy_server_is_asked_again_but_not_for_ever(web: Web, tmp_path: Path)
     assert Downloads(tmp_path).read(url(web, "busy-once"), SHA) == PHOTO
     with pytest.raises(PhotoError, match="503") as error:
         Downloads(tmp_path / "new").read(url(web, "busy"), SHA)
-    assert error.value.reason == "image-gone"
+    assert error.value.reason == UNREACHABLE
     assert web.asked["/busy"] == 1 + downloads.RETRIES
 
 
 @pytest.mark.parametrize(
     ("kind", "reason"),
-    [("gone", "image-gone"), ("other", "image-changed"), ("endless", "image-too-large"), ("silent", "image-gone")],
+    [
+        ("gone", "image-gone"),
+        ("other", "image-changed"),
+        ("endless", "image-too-large"),
+        ("silent", UNREACHABLE),
+        ("drip", UNREACHABLE),
+    ],
 )
 def test_what_is_not_the_photo_is_told_apart_and_not_kept(
     web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, reason: str

@@ -312,7 +312,7 @@ def facts_from(rows: Sequence[tuple[str, tuple[int, int, int, int], Any]]) -> Fa
 def test_any_facts_give_a_sample_of_the_contract(rows: list, seed: int, max_boxes: int, max_rows: int) -> None:
     facts = facts_from(rows)
     config = TasksConfig(max_boxes=max_boxes, max_rows=max_rows)
-    chosen = choose_categories(facts.objects, BANK, seed, config)
+    chosen = choose_categories(facts, BANK, seed, config)
     sketches = [sketch(row, choice.category) for row, choice in enumerate(chosen)]
     queries = build_queries(facts, sketches, seed, config)
     assert len({q.query_id for q in queries}) == len(queries)
@@ -347,7 +347,7 @@ def test_as_many_absent_as_present_and_half_of_them_look_alike() -> None:
     for seed in range(1000):
         objects = scene(random, BANK.categories[4:], random.randint(2, 5))
         shown = {o.category for o in objects}
-        chosen = choose_categories(objects, BANK, seed, CONFIG)
+        chosen = choose_categories(facts_of(*objects), BANK, seed, CONFIG)
         assert {c.category for c in chosen if c.is_present} == shown
         absent = [c.category for c in chosen if not c.is_present]
         assert len(absent) == len(set(absent)) == len(shown)
@@ -360,15 +360,17 @@ def test_as_many_absent_as_present_and_half_of_them_look_alike() -> None:
 
 def test_rows_say_nothing_about_presence() -> None:
     objects = [thing("class4", 0, 0), thing("class9", 50, 0)]
-    first = Counter(choose_categories(objects, BANK, seed, CONFIG)[0].is_present for seed in range(1000))
+    first = Counter(choose_categories(facts_of(*objects), BANK, seed, CONFIG)[0].is_present for seed in range(1000))
     assert abs(first[True] - 500) < 60
 
 
 def test_a_choice_depends_on_its_seed_alone() -> None:
     objects = scene(Random(1), BANK.categories, 5)
-    assert choose_categories(objects, BANK, 7, CONFIG) == choose_categories(objects, BANK, 7, CONFIG)
-    assert len({tuple(choose_categories(objects, BANK, seed, CONFIG)) for seed in range(20)}) == 20
-    golden = choose_categories([thing("class4", 0, 0), thing("class13", 50, 0)], BANK, 7, CONFIG)
+    assert choose_categories(facts_of(*objects), BANK, 7, CONFIG) == choose_categories(
+        facts_of(*objects), BANK, 7, CONFIG
+    )
+    assert len({tuple(choose_categories(facts_of(*objects), BANK, seed, CONFIG)) for seed in range(20)}) == 20
+    golden = choose_categories(facts_of(thing("class4", 0, 0), thing("class13", 50, 0)), BANK, 7, CONFIG)
     assert golden == [
         Choice("class9", "", False),
         Choice("class4", "", True),
@@ -381,7 +383,7 @@ def test_classes_beyond_the_rows_are_left_out_at_random() -> None:
     objects = scene(Random(2), BANK.categories, 10)
     taken = Counter()
     for seed in range(600):
-        chosen = choose_categories(objects, BANK, seed, TasksConfig(max_rows=8))
+        chosen = choose_categories(facts_of(*objects), BANK, seed, TasksConfig(max_rows=8))
         assert [c.is_present for c in chosen].count(True) == 4 == len(chosen) / 2
         taken.update(c.category for c in chosen if c.is_present)
     assert len(taken) == 10
@@ -389,16 +391,16 @@ def test_classes_beyond_the_rows_are_left_out_at_random() -> None:
 
 
 def test_an_image_with_nearly_all_classes_stays_even() -> None:
-    chosen = choose_categories(scene(Random(3), BANK.categories, 20), BANK, 0, CONFIG)
+    chosen = choose_categories(facts_of(*scene(Random(3), BANK.categories, 20)), BANK, 0, CONFIG)
     assert [c.is_present for c in chosen].count(True) == 4 == len(chosen) / 2
-    assert choose_categories(scene(Random(3), BANK.categories, 24), BANK, 0, CONFIG) == []
-    assert choose_categories([thing("zebra", 0, 0)], BANK, 0, CONFIG) == []
+    assert choose_categories(facts_of(*scene(Random(3), BANK.categories, 24)), BANK, 0, CONFIG) == []
+    assert choose_categories(facts_of(thing("zebra", 0, 0)), BANK, 0, CONFIG) == []
 
 
 def test_a_crowd_is_neither_drawn_nor_called_absent() -> None:
     objects = [thing("class4", 0, 0), thing("class5", 50, 0, status="crowd")]
     for seed in range(50):
-        assert "class5" not in {c.category for c in choose_categories(objects, BANK, seed, CONFIG)}
+        assert "class5" not in {c.category for c in choose_categories(facts_of(*objects), BANK, seed, CONFIG)}
 
 
 @pytest.mark.parametrize("skewed", [False, True])
@@ -412,7 +414,7 @@ def test_every_class_is_there_as_often_as_it_is_not(skewed: bool) -> None:
         classes = {o.category: o for o in scene(random, BANK.categories, 4)}
         if skewed and random.random() < 0.35:  # like `person` in COCO
             classes["class7"] = thing("class7", 0, 0)
-        chosen = choose_categories(list(classes.values()), BANK, seed, CONFIG, surplus)
+        chosen = choose_categories(facts_of(*classes.values()), BANK, seed, CONFIG, surplus)
         add_to_surplus(surplus, chosen)
         drawn.update(c.category for c in chosen)
     assert len(drawn) == 24

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import requests
 from requests.adapters import HTTPAdapter
+from urllib3.exceptions import HTTPError
 from urllib3.util import Retry
 
 from sketchgen.photo import PhotoError
@@ -74,7 +75,8 @@ class Downloads:
                     raise PhotoError("image-gone", f"{url}: {answer.status_code} {answer.reason}")
                 answer.raise_for_status()
                 data = bytearray()
-                for piece in answer.iter_content(PIECE):
+                # what has come, however little: a piece that is waited for may never be whole
+                while piece := answer.raw.read1(PIECE, decode_content=True):
                     data += piece
                     if time.monotonic() - begun > LONGEST:
                         raise PhotoError(UNREACHABLE, f"{url}: {len(data)} bytes in {LONGEST:.0f} s, and no end")
@@ -82,7 +84,7 @@ class Downloads:
                         raise PhotoError("image-too-large", f"{url} is longer than {LARGEST // 1024**2} MiB")
         except (requests.exceptions.InvalidURL, ValueError) as error:  # urllib3 raises ValueErrors on odd addresses
             raise PhotoError("image-gone", f"{url}: {error}"[:300]) from None
-        except (requests.RequestException, OSError) as error:
+        except (requests.RequestException, HTTPError, OSError) as error:
             raise PhotoError(UNREACHABLE, f"{url}: {error}"[:300]) from None
         return bytes(data)
 

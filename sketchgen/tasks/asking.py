@@ -75,7 +75,7 @@ def _ask_pairs(
         if pair:
             found = _joined(found, _ask_own(pair, facts))
             continue
-        absent = {choice.category for choice in found.choices if not choice.is_present}
+        absent = {choice.category for choice in found.choices} - facts.present
         choices = choose_categories(facts, bank, of_pair, config, surplus, {*without, *absent})
         choices = [choice._replace(number=number) for choice in choices]
         found = _joined(found, Asked(choices, build_queries(facts, _placeholders(choices), of_pair, config)))

@@ -84,7 +84,6 @@ def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(downloads, "TIMEOUT", (2.0, 0.5))
     monkeypatch.setattr(downloads, "BACKOFF", 0.01)
     monkeypatch.setattr(downloads, "LONGEST", 1.0)
-    monkeypatch.setattr(downloads, "PIECE", 1)  # what a server drips comes piece by piece
 
 
 def test_a_photo_is_fetched_once_and_kept(web: Web, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ them; with the types given here (YAML head of README.md), any order of samples r
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, get_args, get_origin
 
 import yaml
@@ -45,10 +46,15 @@ def _feature(annotation: Any) -> dict[str, Any]:
     return {"dtype": {int: "int64", float: "float64", str: "string"}[kind]}
 
 
-def card(title: str, body: str) -> str:
-    """README.md of a folder of shards: YAML head for `datasets`, then `body` (Markdown)."""
-    head = {
-        "configs": [{"config_name": "default", "data_files": [{"split": "train", "path": "*.tar"}]}],
-        "dataset_info": {"features": features()},
-    }
+def card(title: str, body: str, folders: Mapping[str, str] | None = None) -> str:
+    """README.md of a folder of shards: YAML head for `datasets`, then `body` (Markdown).
+
+    folders: of the parts of a mixture, below this one, by the name under which `datasets` loads them.
+    """
+    tars = {name: f"{folder}/*.tar" for name, folder in folders.items()} if folders else {"default": "*.tar"}
+    configs = [{"config_name": name, "data_files": [{"split": "train", "path": path}]} for name, path in tars.items()]
+    info: Any = {"features": features()}
+    if folders:
+        info = [{"config_name": name} | info for name in folders]
+    head = {"configs": configs, "dataset_info": info}
     return f"---\n{yaml.safe_dump(head, sort_keys=False)}---\n# {title}\n\n{body.strip()}\n"

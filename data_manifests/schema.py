@@ -177,7 +177,8 @@ def _first(error: ValidationError, whole: str) -> str:
     """The first thing that is wrong, in one line; whole: what the record is called."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"]) or whole
-    return f"{where}: {first['msg'].removeprefix('Value error, ')} (seen: {first['input']!r:.200})"
+    seen = "" if isinstance(first["input"], dict | list) else f" (seen: {first['input']!r:.200})"
+    return f"{where}: {first['msg'].removeprefix('Value error, ')}{seen}"
 
 
 class Completion(_Record):

@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from pipelines.wording import worded
 from sketchgen.config import absolute
-from sketchgen.data_card import CardPart, write_data_card
+from sketchgen.data_card import DATA_CARD, CardPart, write_data_card
 from sketchgen.descriptions import DescriptionsConfig
 from sketchgen.finished import instruction_settings
 from sketchgen.instructions import InstructionsConfig, facts_of
@@ -21,8 +21,8 @@ def write_run_card(config: InstructionsConfig, console: Console) -> None:
     storage = Storage(absolute(config.out))
     part = CardPart(config.source.called, storage, config.source.name, target=config.size)
     title = f"Instructions · {os.path.basename(config.out.rstrip('/'))}"
-    name = write_data_card(storage, title, facts_of(config), config.size, [part], worded)
-    console.print(f"data card: [bold]{escape(config.out)}/{name}[/]", soft_wrap=True)
+    write_data_card(storage, title, facts_of(config), config.size, [part], worded)
+    console.print(f"data card: [bold]{escape(config.out)}/{DATA_CARD}[/]", soft_wrap=True)
 
 
 def write_described_card(config: DescriptionsConfig, console: Console) -> None:
@@ -34,5 +34,5 @@ def write_described_card(config: DescriptionsConfig, console: Console) -> None:
         facts["Refiner"] = config.refiner.model
     part = CardPart(source["label"], storage, source["name"])
     title = f"Descriptions · {os.path.basename(config.out.rstrip('/'))}"
-    name = write_data_card(storage, title, facts, 0, [part], worded)
-    console.print(f"data card: [bold]{escape(config.out)}/{name}[/]", soft_wrap=True)
+    write_data_card(storage, title, facts, 0, [part], worded)
+    console.print(f"data card: [bold]{escape(config.out)}/{DATA_CARD}[/]", soft_wrap=True)

@@ -14,14 +14,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from data_manifests.card import card
 from data_manifests.schema import Mixture, Part, bank_manifest, load_manifest, mixture_manifest, source_manifest
 from pipelines.wording import worded
 from sketchgen.banks import BankConfig
 from sketchgen.config import absolute
-from sketchgen.data_card import CardPart, write_data_card
+from sketchgen.data_card import DATA_CARD, CardPart, PartNumbers, shortfall, write_data_card
 from sketchgen.engine import EngineConfig
-from sketchgen.instructions import InstructionsConfig, checked, count_queries, facts_of, run_instructions, settings_of
-from sketchgen.output import fingerprint
+from sketchgen.instructions import InstructionsConfig, checked, facts_of, run_instructions
+from sketchgen.output import RUN, read_config
+from sketchgen.run import CARD
 from sketchgen.selection import SelectionConfig
 from sketchgen.shapeworld import WorldConfig
 from sketchgen.source import SourceConfig
@@ -57,20 +59,6 @@ class MixtureConfig:
     """Print the plan of every part and stop."""
 
 
-@dataclass(frozen=True)
-class Made:
-    """What became of one part. target: queries that were asked for, 0 = all that there are."""
-
-    part: Part
-    config: InstructionsConfig
-    target: int
-    written: int
-    images: int
-    samples: int
-    reasons: dict[str, int]
-    failed: int
-
-
 def read_manifest(name: str) -> Mixture:
     """The manifest of this name, or in this file. Raises ValueError for one that cannot be used."""
     if not name.endswith((".yaml", ".yml")):
@@ -94,19 +82,14 @@ def run_mixture(config: MixtureConfig, console: Console) -> int:
         few = ", ".join(part.shards for part, target in zip(parts, targets, strict=True) if not target)
         raise ValueError(f"of {size} queries there are none for {few}: a larger --size, or only some of the --parts")
     configs = [part_config(part, target, config) for part, target in zip(parts, targets, strict=True)]
-    _check_data(configs, config)
-    made = []
-    for part, target, one in zip(parts, targets, configs, strict=True):
-        console.rule(f"{manifest.name}: {part.shards}", align="left", style="dim")
-        failed = run_instructions(one, console, may_be_empty=True)
-        if not config.dry_run:
-            made.append(_made(part, one, target, failed))
-    if config.dry_run:
-        return 0
-    _write_manifest(manifest, made, config)
-    _print_made(made, config, console)
-    _write_card(manifest, made, size, config, console)
-    return sum(one.failed for one in made)
+    _check_data(parts, configs, config)
+    failed = 0
+    for number, (part, one) in enumerate(zip(parts, configs, strict=True), 1):
+        console.rule(f"{number} of {len(parts)}: {part.shards}", align="left", style="dim")
+        failed += run_instructions(one, console, may_be_empty=True)
+    if not config.dry_run:
+        _finish(manifest, size, config, console)
+    return failed
 
 
 def shares(size: int, weights: Sequence[float]) -> list[int]:
@@ -185,6 +168,9 @@ def _chosen(manifest: Mixture, config: MixtureConfig) -> list[Part]:
     names = [part.shards for part in manifest.parts]
     if strange := [name for name in config.parts if name not in names]:
         raise ValueError(f"--parts: {manifest.name} has no part {strange[0]!r}, only {', '.join(names)}")
+    known = {name: None for part in manifest.parts for name in part.banks}
+    if strange := [name for name in config.banks if name not in known]:
+        raise ValueError(f"--banks: {manifest.name} draws with no {strange[0]!r}, only with {', '.join(known)}")
     if there := [part.shards for part in manifest.parts if not part.source]:
         raise ValueError(
             f"{manifest.name}: nothing says what {there[0]} is made of (source, tasks, banks): train on it as it is"
@@ -192,77 +178,96 @@ def _chosen(manifest: Mixture, config: MixtureConfig) -> list[Part]:
     return [part for part in manifest.parts if not config.parts or part.shards in config.parts]
 
 
-def _check_data(configs: Sequence[InstructionsConfig], config: MixtureConfig) -> None:
-    """Raises ValueError that names everything that is missing, and how to get it."""
+def _check_data(parts: Sequence[Part], configs: Sequence[InstructionsConfig], config: MixtureConfig) -> None:
+    """Raises ValueError that names everything that is missing, and how to get it; and the part that cannot work."""
+    data = absolute(data_folder(config))
+    if not os.path.isdir(data) and any(not one.source.generated for one in configs):
+        raise ValueError(f"{config.mixture}: there is no folder {data} (--data DIR or SKETCH_DATA_DIR names another)")
     missing: dict[str, str] = {}
-    for one in configs:
+    lacking: set[str] = set()
+    for part, one in zip(parts, configs, strict=True):
         source, banks = one.source, (one.bank, *one.also)
-        if not source.generated and not os.path.isdir(source.root) and "://" not in source.root:
-            missing[source.name] = source_manifest(source.name)[0].obtain
+        if not source.generated and not os.path.isdir(source.root):
+            manifest = source_manifest(source.name)[0]
+            missing[source.name] = f"{manifest.obtain.strip()} ({manifest.homepage})"
+            lacking.add(part.shards)
         for bank in banks:
             if bank.name != "shapeworld-hand" and not os.path.isdir(bank.root):
-                missing[Path(bank.root).name or bank.name] = bank_manifest(bank.name).obtain
+                missing[os.path.basename(bank.root)] = _way_to(os.path.basename(bank.root), bank.name, data)
     if missing:
-        ways = "\n".join(f"  {name}/: {obtain.strip()}" for name, obtain in missing.items())
+        ways = "\n".join(f"  {name}/: {way}" for name, way in missing.items())
+        whole = [part.shards for part in parts if part.shards not in lacking]
+        less = f"--parts {' '.join(whole)}" if whole and lacking else "--parts"
+        drawn = dict.fromkeys(name for part in parts for name in part.banks if name not in missing)
         raise ValueError(
-            f"{config.mixture}: {absolute(data_folder(config))} lacks {len(missing)} of the folders that it is made of "
-            f"(--data DIR or SKETCH_DATA_DIR names another):\n{ways}\nOr make a part of it: --parts, --banks."
+            f"{config.mixture}: {data} lacks {len(missing)} of the folders that it is made of, each to be put there "
+            f"under this name:\n{ways}\nOr do with less: {less} --banks {' '.join(drawn)}".rstrip()
         )
-    for one in configs:
-        checked(one)
+    for part, one in zip(parts, configs, strict=True):
+        try:
+            checked(one)
+        except ValueError as error:
+            raise ValueError(f"{config.mixture}, part {part.shards}: {error}") from None
 
 
-def _made(part: Part, config: InstructionsConfig, target: int, failed: int) -> Made:
-    config = checked(config)
-    counts = count_queries(Storage(config.out), fingerprint(settings_of(config)))
-    return Made(part, config, target, counts.written, counts.images, counts.samples, counts.by_reason, failed)
+def _way_to(folder: str, bank: str, data: str) -> str:
+    """How to get a bank into its folder."""
+    if bank == "sketchvcl":
+        source = folder.removeprefix("sketchvcl-")
+        made = f"--source.root {data}/{source} --out {data}/{folder}"
+        return f'made on your machine: make sketches RECIPE={source} ARGS="{made}"'
+    manifest = bank_manifest(bank)
+    return f"{manifest.obtain.strip()} ({manifest.homepage})"
 
 
-def _write_manifest(manifest: Mixture, made: Sequence[Made], config: MixtureConfig) -> None:
-    """The mixture of what was made, as training reads it."""
-    there = [one for one in made if one.samples]
+def _finish(manifest: Mixture, size: int, config: MixtureConfig, console: Console) -> None:
+    """The mixture of every part that is there, made now or before, and one card of them."""
+    out = Storage(absolute(config.out))
+    parts, facts = [], {"What": manifest.description.strip()} if manifest.description else {}
+    for part in manifest.parts:
+        storage = Storage(absolute(_folder(config.out, part)))
+        if not storage.exists(RUN):
+            continue
+        made = read_config(storage, InstructionsConfig)
+        parts.append(CardPart(part.shards, storage, made.source.name, part.weight, made.size))
+        how = facts_of(made)
+        facts[part.shards] = f"{how.pop('Tasks')} · " + " · ".join(f"{k.lower()} {v}" for k, v in how.items())
+    total = sum(part.weight for part in parts)
+    parts = [replace(part, weight=part.weight / total) for part in parts]
+    title = manifest.title or manifest.name
+    wanted = sum(part.target for part in parts) if size else 0
+    numbers = write_data_card(out, title, facts, wanted, parts, worded)
+    there = [part for part in numbers.parts if part.samples]
     if not there:
         raise ValueError(f"not one query of {manifest.name} was written: the lines above say why")
-    total = sum(one.part.weight for one in there)
-    weights = [round(one.part.weight / total, 9) for one in there]
+    out.write(MANIFEST, _manifest_text(manifest, there, config).encode())
+    out.write(CARD, card(title, manifest.description, {part.name: part.name for part in there}).encode())
+    _print_made(numbers.parts, console)
+    console.print(f"mixture: [bold]{escape(config.out)}/{MANIFEST}[/]", soft_wrap=True)
+    console.print(f"data card: [bold]{escape(config.out)}/{DATA_CARD}[/]", soft_wrap=True)
+
+
+def _manifest_text(manifest: Mixture, there: Sequence[PartNumbers], config: MixtureConfig) -> str:
+    """The mixture as training reads it: folders beside the manifest, or URLs."""
+    total = sum(part.weight for part in there)
+    weights = [round(part.weight / total, 9) for part in there]
     weights[-1] = round(1 - sum(weights[:-1]), 9)
-    parts = [
-        {"shards": _folder(config.out, one.part), "weight": weight} for one, weight in zip(there, weights, strict=True)
-    ]
-    text = yaml.safe_dump({"name": manifest.name, "title": manifest.title, "parts": parts}, sort_keys=False)
-    Storage(absolute(config.out)).write(MANIFEST, text.encode())
+    base = f"{config.out.rstrip('/')}/" if "://" in config.out else ""
+    parts = [{"shards": base + part.name, "weight": weight} for part, weight in zip(there, weights, strict=True)]
+    return yaml.safe_dump({"name": manifest.name, "title": manifest.title, "parts": parts}, sort_keys=False)
 
 
-def _write_card(manifest: Mixture, made: Sequence[Made], size: int, config: MixtureConfig, console: Console) -> None:
-    """One card of all parts, beside the mixture."""
-    total = sum(one.part.weight for one in made)
-    parts = [
-        CardPart(
-            one.part.shards,
-            Storage(absolute(one.config.out)),
-            one.config.source.name,
-            one.part.weight / total,
-            one.target,
-        )
-        for one in made
-    ]
-    facts = {"What": manifest.description.strip()} if manifest.description else {}
-    for one in made:
-        how = facts_of(one.config)
-        facts[one.part.shards] = f"{how.pop('Tasks')} · " + " · ".join(f"{k.lower()} {v}" for k, v in how.items())
-    name = write_data_card(Storage(absolute(config.out)), manifest.title or manifest.name, facts, size, parts, worded)
-    console.print(f"data card: [bold]{escape(config.out)}/{name}[/]", soft_wrap=True)
-
-
-def _print_made(made: Sequence[Made], config: MixtureConfig, console: Console) -> None:
-    table = Table("part", "queries", "of", "samples", "why not more", box=None, pad_edge=False, header_style="bold")
-    for one in made:
-        reached = f"{one.written / one.target:.0%} of {one.target:,}" if one.target else "all"
-        short = one.target and one.written < one.target
-        why = ", ".join(
-            [f"{one.images:,} images", *(f"{name} {count:,}" for name, count in list(one.reasons.items())[:3])]
-        )
-        table.add_row(one.part.shards, f"{one.written:,}", reached, f"{one.samples:,}", escape(why) if short else "")
+def _print_made(parts: Sequence[PartNumbers], console: Console) -> None:
+    table = Table("part", "queries", "of", "samples", box=None, pad_edge=False, header_style="bold")
+    for part in parts:
+        reached = f"{_percent(part.queries / part.target)} of {part.target:,}" if part.target else "all"
+        table.add_row(part.name, f"{part.queries:,}", reached, f"{part.samples:,}")
     console.print()
     console.print(table)
-    console.print(f"mixture: [bold]{escape(config.out)}/{MANIFEST}[/]", soft_wrap=True)
+    for part in parts:
+        if why := shortfall(part):
+            console.print(f"{part.name}: {escape(why)}", soft_wrap=True)
+
+
+def _percent(share: float) -> str:
+    return "< 1%" if 0 < share < 0.01 else f"{int(100 * share)}%"

@@ -43,6 +43,8 @@ def instruction_settings(storage: Storage) -> dict[str, Any]:
     try:
         settings = json.loads(storage.read(SETTINGS))
     except FileNotFoundError:
+        if storage.exists("mixture.yaml"):
+            raise ValueError(f"{storage.url} is a mixture: name one of the folders in it") from None
         raise ValueError(
             f"{storage.url} holds no shards ({SETTINGS} is missing): run `make instructions` first"
         ) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
@@ -22,13 +23,13 @@ from data_manifests.schema import SCHEMA_VERSION, bank_manifest
 from data_manifests.vocabulary import Matching, vocabulary
 from sketchgen.askable import is_unseen
 from sketchgen.banks import BankConfig, bank_settings, build_bank, check_bank
-from sketchgen.banks.matched import REPORT, MatchedBank, from_json, listed_rules, to_json
+from sketchgen.banks.matched import REPORT, MatchedBank, from_json, to_json
 from sketchgen.banks.mixed import MixedBank
 from sketchgen.banks.pictures import PictureBank
 from sketchgen.config import absolute, absolute_source, check_least, source_settings
 from sketchgen.engine import EngineConfig, TaskFailed
 from sketchgen.instruction_worker import InstructionWorker, Material
-from sketchgen.output import PLAN, belongs_to, completions, fingerprint, shard_name, write_config
+from sketchgen.output import PLAN, SETTINGS, belongs_to, completions, fingerprint, shard_name, write_config
 from sketchgen.passes import claimed, listed, make_shards, print_failed
 from sketchgen.photo import PhotoConfig
 from sketchgen.plan import Plan, read_plan, read_shard_plan, write_plan
@@ -152,7 +153,7 @@ def match_classes(config: InstructionsConfig) -> list[Matching]:
         drawings = [name for matching in matchings for name in matching.drawings]
         raise ValueError(
             f"no class of {config.source.called} ({', '.join(names[:5])}, ...) is drawn by "
-            f"{_bank_names(config)} ({', '.join(drawings[:5])}, ...)"
+            f"{' + '.join(bank_names(config))} ({', '.join(drawings[:5])}, ...)"
         )
     return matchings
 
@@ -285,7 +286,10 @@ def facts_of(config: InstructionsConfig) -> dict[str, str]:
     """How the shards were made, for a person: label and value."""
     source, banks = config.source, (config.bank, *config.also)
     total = sum(bank.weight for bank in banks)
-    drawn = ", ".join(f"{bank.name}{f' (weight {bank.weight / total:.0%})' if config.also else ''}" for bank in banks)
+    drawn = ", ".join(
+        f"{name}{f' (weight {bank.weight / total:.0%})' if config.also else ''}"
+        for name, bank in zip(bank_names(config), banks, strict=False)
+    )
     facts = {
         "Photos": f"{source.called}, split {source.world.split if source.generated else source.split}",
         "Drawings": "none" if source.knows == "questions" else f"{drawn}, split {config.bank.split}",
@@ -305,11 +309,18 @@ def _listed_tuples(tree: dict[str, Any]) -> dict[str, Any]:
 
 
 def _dry_run(config: InstructionsConfig, console: Console) -> int:
+    """Raises ValueError as the run would."""
+    matchings = match_classes(config)
+    settings = settings_of(config, matchings)
+    there, done = Storage(config.out), 0
+    if there.exists(SETTINGS) and belongs_to(there, settings):
+        done = len(completions(there, fingerprint(settings)))
     with tempfile.TemporaryDirectory() as folder:
         storage = Storage(folder)
         batches = partial(read_batches, config.source, console)
         plan = write_plan(batches, config.images_per_shard, storage, config.select)
-        _print_plan(plan, 0, config, console)
+    _print_plan(plan, done, config, console)
+    _print_matchings(matchings, config, console)
     return 0
 
 
@@ -317,18 +328,24 @@ def _print_plan(plan: Plan, done: int, config: InstructionsConfig, console: Cons
     name = config.source.called
     rows = f"{plan.asked:,} questions" if plan.asked else f"{plan.instances:,} instances"
     size = f", {config.size:,} queries at most" if config.size else ""
+    drawn = " + ".join(bank_names(config))
     console.print(
         f"[bold]{escape(name)}[/]: {plan.images:,} images, {rows}, {plan.shards:,} shards, {done:,} done{size}. "
-        f"Sketches of {_bank_names(config)} ({config.bank.split}), tasks {', '.join(config.tasks.names)}, engine "
-        f"{config.engine.name}, to {escape(config.out)}",
+        f"{f'Sketches of {drawn} ({config.bank.split})' if drawn else 'No sketches'}, tasks "
+        f"{', '.join(config.tasks.names)}, engine {config.engine.name}, to {escape(config.out)}",
         soft_wrap=True,
     )
 
 
-def _bank_names(config: InstructionsConfig) -> str:
+def bank_names(config: InstructionsConfig) -> list[str]:
+    """What the banks are called, as mixtures call them: sketchvcl-coco for what lies in a folder of that name."""
     if config.source.knows == "questions":
-        return "no bank"
-    return " + ".join(bank.name for bank in (config.bank, *config.also))
+        return []
+    banks = (config.bank, *config.also)
+    folders = [os.path.basename(bank.root.rstrip("/")) for bank in banks]
+    return [
+        folder if folder.startswith(f"{bank.name}-") else bank.name for bank, folder in zip(banks, folders, strict=True)
+    ]
 
 
 def _print_matchings(matchings: Sequence[Matching], config: InstructionsConfig, console: Console) -> None:
@@ -336,15 +353,14 @@ def _print_matchings(matchings: Sequence[Matching], config: InstructionsConfig, 
     if config.source.knows == "questions" or not any(matching.images or matching.drawings for matching in matchings):
         return
     banks = ", ".join(
-        f"{bank.name} {len(matching.drawn_by):,} ({', '.join(listed_rules(matching)) or 'none'})"
-        for bank, matching in zip((config.bank, *config.also), matchings, strict=True)
+        f"{name} {len(matching.drawn_by):,}" for name, matching in zip(bank_names(config), matchings, strict=True)
     )
     drawn = {name for matching in matchings for name in matching.drawn_by}
     undrawn = sorted({name for matching in matchings for name in matching.images} - drawn)
-    missing = ", ".join(undrawn[:8]) + (", ..." if len(undrawn) > 8 else "")
+    missing = ", ".join(undrawn[:5]) + (", ..." if len(undrawn) > 5 else "")
     console.print(
-        f"{len(drawn):,} classes are drawn: {banks}; {len(undrawn):,} of {config.source.called} are not"
-        f"{f' ({escape(missing)})' if undrawn else ''}. What matched and what did not: {escape(config.out)}/{REPORT}",
+        f"{len(drawn):,} of {len(drawn) + len(undrawn):,} classes of {config.source.called} are drawn ({banks})"
+        f"{f', not {escape(missing)}' if undrawn else ''}: {escape(config.out)}/{REPORT}",
         soft_wrap=True,
     )
 
@@ -362,7 +378,7 @@ def _print_summary(counts: InstructionCounts, failed: list[TaskFailed], console:
 def _card(config: InstructionsConfig, counts: InstructionCounts) -> str:
     body = (
         f"{counts.written:,} queries ({listed(counts.by_task)}) about {counts.samples:,} images of "
-        f"{config.source.called}, with sketches of {_bank_names(config)} "
+        f"{config.source.called}, with sketches of {' + '.join(bank_names(config)) or 'none'} "
         f"(split {config.bank.split}), made by sketchgen.\n\n"
         "Each sample is `{key}.jpg` (the photo), `{key}.sketches.png` (its sketches, 256 x 256 each, top to "
         "bottom) and `{key}.json` (objects, sketches, queries). Half of the sketches of a sample show a class "

@@ -30,6 +30,8 @@ from sketchlm.shards import Folder, read_folder
 
 GOLDEN = 0x9E3779B97F4A7C15
 """2^64 divided by the golden ratio: its multiples fill 64 bits as evenly as any."""
+MANIFEST = "mixture.yaml"
+"""In a folder that is a mixture: its parts lie beside it."""
 BLOCK = 256
 """Samples within which the shares of a mixture hold to within one."""
 STEP = 2**32 // BLOCK
@@ -65,20 +67,30 @@ class _Window:
 
 
 def read_mixture(where: str) -> tuple[list[Folder], list[float]]:
-    """The folders and their weights that `where` names: one folder, or a mixture manifest (*.yaml).
+    """The folders and their weights that `where` names: one folder, or a mixture (its manifest, *.yaml, or the folder
+    that holds `mixture.yaml`).
 
-    Folders in a manifest are URLs or paths, from the working directory as on a command line.
+    Folders in a manifest are URLs or paths, from the manifest or, where nothing is there, from the working directory.
     Raises ValueError for a manifest or a folder that cannot be used.
     """
     if not where:
         raise ValueError("`shards` is empty: give a folder of shards, or a mixture manifest (*.yaml)")
+    if "://" not in where and (Path(where) / MANIFEST).is_file():
+        where = str(Path(where) / MANIFEST)
     if not where.endswith((".yaml", ".yml")):
         return [read_folder(where)], [1.0]
     try:
         mixture = load_manifest(Path(where), Mixture)
     except OSError as error:
         raise ValueError(f"cannot read the mixture {where}: {error}") from None
-    return [read_folder(part.shards) for part in mixture.parts], [part.weight for part in mixture.parts]
+    folders = [_beside(part.shards, Path(where)) for part in mixture.parts]
+    return [read_folder(folder) for folder in folders], [part.weight for part in mixture.parts]
+
+
+def _beside(shards: str, manifest: Path) -> str:
+    """The folder that a manifest names: beside it where there is one, else as it is."""
+    beside = manifest.parent / shards
+    return str(beside) if "://" not in shards and beside.is_dir() else shards
 
 
 class PartOrder:

@@ -57,9 +57,3 @@ def from_json(text: bytes) -> list[Matching]:
         Matching(tuple(Match(**row) for row in found["matches"]), tuple(found["images"]), tuple(found["drawings"]))
         for found in json.loads(text)
     ]
-
-
-def listed_rules(matching: Matching) -> Sequence[str]:
-    """`exact 40`, `alias 3`, ...: how many matches each rule made."""
-    rules = [match.rule for match in matching.matches]
-    return [f"{rule} {rules.count(rule)}" for rule in dict.fromkeys(rules)]

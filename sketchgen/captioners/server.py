@@ -158,7 +158,7 @@ def check_server(config: CaptionerConfig, name: str) -> None:
     except ConnectionError as error:
         raise ValueError(
             f"{name}: {config.base_url}: {error}; start one there (`vllm serve {config.model}`, say: it must be up), "
-            f"name another with --{name}.base-url, or put its key into the environment ({config.key})"
+            f"or name another with --{name}.base-url. A key that it wants is read from the environment ({config.key})"
         ) from None
     if models and config.model not in models:
         raise ValueError(

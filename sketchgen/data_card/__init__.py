@@ -6,6 +6,16 @@ examples.py   what is shown of the shards
 page.py       `card.html` and `card.json`
 """
 
+from sketchgen.data_card.numbers import PartNumbers, shortfall
 from sketchgen.data_card.page import DATA_CARD, NUMBERS, CardConfig, CardPart, Wording, write_data_card
 
-__all__ = ["DATA_CARD", "NUMBERS", "CardConfig", "CardPart", "Wording", "write_data_card"]
+__all__ = [
+    "DATA_CARD",
+    "NUMBERS",
+    "CardConfig",
+    "CardPart",
+    "PartNumbers",
+    "Wording",
+    "shortfall",
+    "write_data_card",
+]

@@ -164,7 +164,7 @@ def count_all(table: QueryTable, parts: Sequence[CardPart]) -> QueryNumbers:
         answers=_crossed(table, "answer_source"),
         fallbacks=table.counts("fallback", "fallback <> ''"),
         image_sources=_image_sources(table),
-        classes=table.counts("category"),
+        classes=table.counts("category", "category <> ''"),
         words=_words(table),
         boxes=spread(table.counts("boxes", "boxes > 0")),
         box_sizes=_box_sizes(table),
@@ -279,7 +279,7 @@ def _words(table: QueryTable) -> dict[str, Spread]:
 
 
 def _image_sources(table: QueryTable) -> dict[str, tuple[int, int, int]]:
-    sql = """SELECT image_source, count(*) AS n, count(DISTINCT image_id), count(DISTINCT category)
+    sql = """SELECT image_source, count(*) AS n, count(DISTINCT image_id), count(DISTINCT nullif(category, ''))
              FROM queries GROUP BY image_source ORDER BY n DESC, image_source"""
     return {source: (queries, images, classes) for source, queries, images, classes in table.ask(sql)}
 

@@ -49,8 +49,8 @@ def write_data_card(
     parts: Sequence[CardPart],
     wording: Wording,
     config: CardConfig | None = None,
-) -> str:
-    """Write card.html and card.json to `storage`, and return the name of the first; same shards, same bytes.
+) -> QueryNumbers:
+    """Write card.html and card.json to `storage`, and return the numbers in them; same shards, same bytes.
 
     facts: how they were made, shown as label and value; target: queries that were wanted, 0 for as many as there are;
     parts: the folders of shards, one for a plain run; wording: a query and its sample to prompt and answer, as the
@@ -75,7 +75,7 @@ def write_data_card(
         "examples": {"seed": config.seed, "queries": [asdict(pick) for pick in picks]},
     }
     storage.write(NUMBERS, (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode())
-    return DATA_CARD
+    return numbers
 
 
 def _page(title: str, facts: Mapping[str, str], target: int, numbers: QueryNumbers, examples: Sequence[Example]) -> str:

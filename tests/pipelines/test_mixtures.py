@@ -17,7 +17,7 @@ from rich.console import Console
 import data_manifests
 from data_manifests.schema import Mixture, Sample, load_manifest, mixture_manifest
 from pipelines.instructions import MIXTURES, RECIPES, main
-from pipelines.mixtures import MixtureConfig, part_config, run_mixture
+from pipelines.mixtures import MixtureConfig, part_config, run_mixture, shares
 from sketchgen.banks.sketchy import photo_of
 from sketchgen.engine import EngineConfig
 from sketchgen.instructions import settings_of
@@ -55,6 +55,12 @@ def records(out: Path) -> dict[str, list[Sample]]:
         for part in sorted(out.iterdir())
         if part.is_dir()
     }
+
+
+def targets_of(size: int) -> dict[str, int]:
+    """What each part of the paper's second stage is to hold."""
+    parts = mixture_manifest("finetune_215k").parts
+    return dict(zip((part.shards for part in parts), shares(size, [part.weight for part in parts]), strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -134,14 +140,14 @@ def test_all_that_is_missing_is_named_at_once(tmp_path: Path, monkeypatch: pytes
         run_mixture(one, Console(file=io.StringIO()))
     for name in ("pixmo_count/", "vqav2/", "sketchy/", "quickdraw/", "sketchvcl-coco/"):
         assert f"\n  {name}: " in str(error.value)
-    assert "--parts, --banks" in str(error.value)
+    assert "Or do with less: --parts" in str(error.value)
 
 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
         ({"parts": ("detections",)}, "has no part 'detections', only detection, counting"),
-        ({"banks": ("openmoji",)}, "none of which is in --banks"),
+        ({"banks": ("openmoji",)}, "draws with no 'openmoji', only with sketchy, quickdraw, sketchvcl-coco"),
         ({"unseen": "shen"}, "known are shen-25, yelamarthi-21"),
         ({"mixture": "nowhere.yaml"}, r"cannot read the mixture nowhere\.yaml"),
     ],
@@ -172,14 +178,12 @@ def test_every_part_is_there_as_the_manifest_wants_it(made: Path) -> None:
 def test_no_part_is_larger_than_its_share_and_the_run_says_how_far_it_came(data: Path, made: Path) -> None:
     text = run(config(data, made, size=120))
     assert "Nothing is left to do" in text
-    manifest = mixture_manifest("finetune_215k")
-    for part in manifest.parts:
-        target = round(120 * part.weight)
-        written = sum(row.status == "written" for row in ledger(made / part.shards))
+    for name, target in targets_of(120).items():
+        written = sum(row.status == "written" for row in ledger(made / name))
         assert 0 < written <= target
-        [line] = [line for line in text.splitlines() if re.match(rf"{part.shards} +\d", line)]
-        assert f"{written / target:.0%} of {target}" in line
-        assert written == target or "images" in line
+        [line] = [line for line in text.splitlines() if re.match(rf"{name} +\d", line)]
+        assert f"{100 * written // target}% of {target}" in line
+        assert written == target or f"{name}: {target - written} queries short of {target}: " in text
 
 
 def test_training_reads_the_mixture(made: Path) -> None:
@@ -193,7 +197,7 @@ def test_training_reads_the_mixture(made: Path) -> None:
 
 
 def test_parts_one_by_one_are_the_same_bytes(data: Path, made: Path, tmp_path: Path) -> None:
-    targets = {part.shards: round(120 * part.weight) for part in mixture_manifest("finetune_215k").parts}
+    targets = targets_of(120)
     for name, target in targets.items():
         run(config(data, tmp_path, parts=(name,), size=target))
     assert {name: hashes(tmp_path / name) for name in targets} == {name: hashes(made / name) for name in targets}
@@ -201,7 +205,7 @@ def test_parts_one_by_one_are_the_same_bytes(data: Path, made: Path, tmp_path: P
 
 @pytest.mark.slow
 def test_workers_of_ray_make_the_same_bytes(data: Path, made: Path, tmp_path: Path) -> None:
-    targets = {part.shards: round(120 * part.weight) for part in mixture_manifest("finetune_215k").parts}
+    targets = targets_of(120)
     one = config(data, tmp_path, parts=("retrieval",), size=targets["retrieval"])
     run(replace(one, engine=EngineConfig("ray", workers=2)))
     assert hashes(tmp_path / "retrieval") == hashes(made / "retrieval")
@@ -276,8 +280,38 @@ def test_a_part_that_comes_to_nothing_is_told_and_left_out(data: Path, tmp_path:
     ]
     banks = {"banks": {"sketchy": 1.0}}
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"name": "mine", "parts": [part | banks for part in parts]}))
-    text = run(config(data, tmp_path / "out", str(tmp_path / "mine.yaml")))
-    assert re.search(r"counting +0 ", text)
+    one = replace(config(data, tmp_path / "out", str(tmp_path / "mine.yaml")), banks=())
+    assert re.search(r"counting +0 ", run(one))
     folders, weights = read_mixture(str(tmp_path / "out" / "mixture.yaml"))
     assert ([Path(folder.url).name for folder in folders], weights) == (["retrieval"], [1.0])
     assert "counting" in (tmp_path / "out" / "card.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("size", "weights"),
+    [(215_000, [0.511628, 0.139535, 0.116279, 0.116279, 0.116279]), (7, [0.5, 0.3, 0.2]), (0, [1.0])],
+)
+def test_shares_sum_to_the_size(size: int, weights: list[float]) -> None:
+    found = shares(size, weights)
+    assert sum(found) == size
+    assert all(abs(some - size * weight) < 1 for some, weight in zip(found, weights, strict=True))
+
+
+def test_a_part_made_alone_joins_those_that_are_there(data: Path, tmp_path: Path) -> None:
+    run(config(data, tmp_path, parts=("retrieval", "ordinary"), size=20))
+    run(config(data, tmp_path, parts=("detection",), size=10))
+    folders, weights = read_mixture(str(tmp_path))  # the folder does as well as its manifest
+    assert [Path(folder.url).name for folder in folders] == ["detection", "ordinary", "retrieval"]
+    assert sum(weights) == pytest.approx(1)
+    assert "config_name: ordinary" in (tmp_path / "README.md").read_text()
+
+
+def test_a_size_too_small_for_a_part_is_refused(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="of 2 queries there are none for questions"):
+        run(config(data, tmp_path, size=2))
+
+
+def test_a_dry_run_says_what_is_done_and_refuses_what_the_run_would(data: Path, made: Path) -> None:
+    assert "1 shards, 1 done" in run(config(data, made, size=120, dry_run=True))
+    with pytest.raises(ValueError, match="made with other settings"):
+        run(config(data, made, size=60, dry_run=True))

@@ -188,7 +188,7 @@ def test_after_a_failure_a_server_that_is_gone_is_told() -> None:
     ("models", "message"),
     [
         (("other", "more"), r"captioner: .* has no model 'eyes'; it has other, more: name one with --captioner\.model"),
-        (status(401, "no key"), r"the server refuses: 401: .*put its key into the environment \(OPENAI_API_KEY\)"),
+        (status(401, "no key"), r"the server refuses: 401: .*is read from the environment \(OPENAI_API_KEY\)"),
         ((200, {"content_type": "text/html"}, b"<html>"), "what answers is no OpenAI-compatible server"),
         (status(503), "the server refuses: 503"),
     ],

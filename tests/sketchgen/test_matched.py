@@ -8,7 +8,7 @@ import pytest
 from data_manifests.vocabulary import vocabulary
 from sketchgen import instructions
 from sketchgen.bank import Drawing
-from sketchgen.banks.matched import MatchedBank, from_json, listed_rules, to_json
+from sketchgen.banks.matched import MatchedBank, from_json, to_json
 from sketchgen.instructions import InstructionsConfig, match_classes
 from sketchgen.source import SourceConfig
 from tests.sketchgen.test_instructions import BallBank
@@ -55,7 +55,7 @@ def test_what_is_alike_comes_from_the_bank_or_from_the_groups_of_the_vocabulary(
 def test_the_report_comes_back_as_it_was() -> None:
     found = vocabulary().match(["couch", "cat", "mug"], ["sofa", "Cat", "moon"], "", "quickdraw")
     assert from_json(to_json([found, found])) == [found, found]
-    assert listed_rules(found) == ["alias 1", "spelling 1"]
+    assert [match.rule for match in found.matches] == ["alias", "spelling"]
 
 
 def test_a_source_and_a_bank_without_a_class_in_common_are_an_error(

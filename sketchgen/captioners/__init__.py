@@ -22,11 +22,16 @@ def build_captioner(config: CaptionerConfig, schema: dict[str, Any], sees: bool 
 
 
 def check_reach(config: CaptionerConfig, name: str) -> None:
-    """Ask a server whether it is there and knows the model, before any work; other models show it when they load.
+    """Ask a server whether it is there and knows the model, and look for the folder or hub id of any other, before any
+    work.
 
-    name: of the field, for messages. Raises ValueError with the remedy.
+    name: of the field, for messages. Raises ValueError or FileNotFoundError with the remedy.
     """
     if config.backend == "server":
         from sketchgen.captioners.server import check_server
 
         check_server(config, name)
+    else:
+        from sketchgen.captioners.hf import check_hf
+
+        check_hf(config)

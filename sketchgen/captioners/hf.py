@@ -101,6 +101,22 @@ def load_model(config: CaptionerConfig, sees: bool) -> tuple[Any, Any]:
     return processor, model.to(device).eval()
 
 
+def check_hf(config: CaptionerConfig) -> None:
+    """Raises as `load_model` where there is no model at all: looks at its config only, which takes seconds."""
+    import transformers
+
+    revision = {"revision": config.revision} if config.revision else {}
+    try:
+        transformers.AutoConfig.from_pretrained(config.model, **revision)
+    except OSError as error:
+        raise FileNotFoundError(
+            f"there is no folder {config.model} with a model, and the hub gives none of that name "
+            f"({first_line(error)}); give a folder, or a hub id with HF_HUB_OFFLINE unset"
+        ) from error
+    except (ValueError, KeyError, TypeError):
+        return  # of a kind that transformers does not know: loading says what to do
+
+
 def dtype_of(config: CaptionerConfig, device: torch.device) -> torch.dtype:
     """What `config.dtype` means on this device."""
     if config.dtype == "auto":

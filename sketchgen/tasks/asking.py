@@ -71,7 +71,8 @@ def _ask_pairs(
     found = Asked([], [])
     for number in range(config.pairs):
         of_pair = seed_of(seed, "pair", number) if number else seed
-        pair = own(of_pair) if Random(f"own/{of_pair}").random() < config.own else None
+        is_own = facts.objects and Random(f"own/{of_pair}").random() < config.own
+        pair = own(of_pair) if is_own else None
         if pair:
             found = _joined(found, _ask_own(pair, facts))
             continue

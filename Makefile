@@ -11,7 +11,7 @@ export SAM2_BUILD_CUDA := 0
 .PHONY: help demo setup sketches instructions describe pretrain finetune bench-loader bench-loop bench-learn bench-index bench-memory bench-instructions chaos train-segmenter train-sketcher test test-fast check format bench-sketches lock
 
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-19s %s\n", $$1, $$2}'
 	@echo 'RECIPE= picks a recipe, ARGS= overrides fields: make sketches RECIPE=coco ARGS="--help"'
 
 setup: $(READY)  ## make the environment (.venv) from constraints.txt; the other targets do it by themselves
@@ -63,11 +63,14 @@ train-segmenter: $(READY_WEIGHTS)  ## train the embedded segmenter on a COCO fol
 train-sketcher: $(READY_WEIGHTS)  ## train the embedded Pix2Pix sketcher (ARGS="--help")
 	@$(PY) -m pipelines.train_sketcher $(ARGS)
 
-test: $(READY_WEIGHTS)  ## all tests
-	@HF_HUB_OFFLINE=1 $(PY) -m pytest
+SIDE_BY_SIDE := -n logical --maxprocesses 8 --dist loadfile
+
+test: $(READY_WEIGHTS)  ## all tests: the core side by side, then the slow ones (they start clusters and measure) one by one
+	@HF_HUB_OFFLINE=1 $(PY) -m pytest -m "not slow" $(SIDE_BY_SIDE)
+	@HF_HUB_OFFLINE=1 $(PY) -m pytest -m slow
 
 test-fast: $(READY)  ## the core tests, without the slow ones
-	@HF_HUB_OFFLINE=1 $(PY) -m pytest -m "not slow"
+	@HF_HUB_OFFLINE=1 $(PY) -m pytest -m "not slow" $(SIDE_BY_SIDE)
 
 check: $(READY)  ## lint, types, and the layering of the packages
 	@$(VENV)/bin/ruff check .

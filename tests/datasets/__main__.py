@@ -17,6 +17,8 @@ from tests.datasets.folders import write_all
 def write(folder: Annotated[Path, tyro.conf.Positional], size: int = 1, seed: int = 0) -> None:
     """Write a small folder in the exact shape of every dataset. Nothing in them is real.
 
+    The links of pixmo_count are file:// URLs, which readers refuse: but for those in its cache, its photos are gone.
+
     Args:
         folder: Where they are written; new or empty.
         size: So many times the photos and drawings.

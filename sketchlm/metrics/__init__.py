@@ -1,0 +1,46 @@
+"""Metrics: a row for each question, figures of rows with 95 % bootstrap intervals, and differences of two models.
+
+Each task has its row, a function that scores one answer into it, and the measures of its rows by name:
+
+    rows = [count_row(said, truth) for said, truth in answers]
+    figures(rows, COUNTING, images)                        # each with its interval over images
+    differences(rows, theirs, COUNTING, images)            # of two models on the same questions
+"""
+
+from __future__ import annotations
+
+from sketchlm.metrics.box import iou, overlaps, suppress
+from sketchlm.metrics.counting import COUNTING, CountRow, count_row
+from sketchlm.metrics.figure import (
+    Figure,
+    Measure,
+    Values,
+    average,
+    balanced_accuracy,
+    bootstrap,
+    difference,
+    differences,
+    figures,
+    mean,
+    ratio,
+)
+
+__all__ = [
+    "COUNTING",
+    "CountRow",
+    "Figure",
+    "Measure",
+    "Values",
+    "average",
+    "balanced_accuracy",
+    "bootstrap",
+    "count_row",
+    "difference",
+    "differences",
+    "figures",
+    "iou",
+    "mean",
+    "overlaps",
+    "ratio",
+    "suppress",
+]

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from sketchlm.metrics.box import iou, overlaps, suppress
 from sketchlm.metrics.counting import COUNTING, CountRow, count_row
+from sketchlm.metrics.detection import BOX, BOXES, BoxesRow, BoxRow, Matching, box_row, boxes_row, match
 from sketchlm.metrics.figure import (
     Figure,
     Measure,
@@ -26,19 +27,27 @@ from sketchlm.metrics.figure import (
 )
 
 __all__ = [
+    "BOX",
+    "BOXES",
     "COUNTING",
+    "BoxRow",
+    "BoxesRow",
     "CountRow",
     "Figure",
+    "Matching",
     "Measure",
     "Values",
     "average",
     "balanced_accuracy",
     "bootstrap",
+    "box_row",
+    "boxes_row",
     "count_row",
     "difference",
     "differences",
     "figures",
     "iou",
+    "match",
     "mean",
     "overlaps",
     "ratio",

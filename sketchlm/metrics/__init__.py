@@ -25,19 +25,23 @@ from sketchlm.metrics.figure import (
     mean,
     ratio,
 )
+from sketchlm.metrics.retrieval import RETRIEVAL, RetrievalRow, average_precision, retrieval_row
 
 __all__ = [
     "BOX",
     "BOXES",
     "COUNTING",
+    "RETRIEVAL",
     "BoxRow",
     "BoxesRow",
     "CountRow",
     "Figure",
     "Matching",
     "Measure",
+    "RetrievalRow",
     "Values",
     "average",
+    "average_precision",
     "balanced_accuracy",
     "bootstrap",
     "box_row",
@@ -51,5 +55,6 @@ __all__ = [
     "mean",
     "overlaps",
     "ratio",
+    "retrieval_row",
     "suppress",
 ]

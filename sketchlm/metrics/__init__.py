@@ -26,12 +26,14 @@ from sketchlm.metrics.figure import (
     ratio,
 )
 from sketchlm.metrics.retrieval import RETRIEVAL, RetrievalRow, average_precision, retrieval_row
+from sketchlm.metrics.vqa import VQA, VqaRow, normalise, vqa_accuracy, vqa_row
 
 __all__ = [
     "BOX",
     "BOXES",
     "COUNTING",
     "RETRIEVAL",
+    "VQA",
     "BoxRow",
     "BoxesRow",
     "CountRow",
@@ -40,6 +42,7 @@ __all__ = [
     "Measure",
     "RetrievalRow",
     "Values",
+    "VqaRow",
     "average",
     "average_precision",
     "balanced_accuracy",
@@ -53,8 +56,11 @@ __all__ = [
     "iou",
     "match",
     "mean",
+    "normalise",
     "overlaps",
     "ratio",
     "retrieval_row",
     "suppress",
+    "vqa_accuracy",
+    "vqa_row",
 ]

@@ -107,7 +107,6 @@ def by_people() -> list[Sketch]:
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 @pytest.mark.parametrize("which", ["by_hand", "by_people"])
 def test_training_sketches_come_back_as_they_are(which: str, request: pytest.FixtureRequest) -> None:
     sketches = request.getfixturevalue(which)

@@ -29,6 +29,9 @@ STRIP_SIDE = 256
 MAX_ROWS = 32
 """Sketches a sample at most; an image with more objects becomes several samples."""
 
+MIXTURE: Final = "mixture.yaml"
+"""The manifest in a folder that is a mixture: its parts lie beside it."""
+
 Box = Annotated[list[float], Field(min_length=4, max_length=4)]
 """Absolute xyxy pixels of the stored image."""
 

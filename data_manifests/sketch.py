@@ -23,7 +23,7 @@ from data_manifests.strokes import INK, rasterise
 SketchSource: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | NDArray[Any] | Sequence[Any]
 """A path, the bytes of a picture file, a picture, an array or strokes (see `as_sketch`)."""
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF")
-"""What pictures come in, as for photos: Pillow knows dozens more, and some run other programs on the file."""
+"""What sketches and photos come in: Pillow knows dozens more, and some run other programs on the file."""
 MAX_MEGAPIXELS = 64.0
 """A picture that claims more is refused before it is decoded."""
 MARGIN = 20

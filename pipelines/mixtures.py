@@ -15,7 +15,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from data_manifests.card import card
-from data_manifests.schema import Mixture, Part, bank_manifest, load_manifest, mixture_manifest, source_manifest
+from data_manifests.schema import (
+    MIXTURE,
+    Mixture,
+    Part,
+    bank_manifest,
+    load_manifest,
+    mixture_manifest,
+    source_manifest,
+)
 from pipelines.wording import worded
 from sketchgen.banks import BankConfig
 from sketchgen.config import absolute
@@ -29,9 +37,6 @@ from sketchgen.shapeworld import WorldConfig
 from sketchgen.source import SourceConfig
 from sketchgen.storage import Storage
 from sketchgen.tasks.config import TasksConfig
-
-MANIFEST = "mixture.yaml"
-"""What training reads, beside the folders of the parts."""
 
 
 @dataclass(frozen=True)
@@ -240,10 +245,10 @@ def _finish(manifest: Mixture, size: int, config: MixtureConfig, console: Consol
     there = [part for part in numbers.parts if part.samples]
     if not there:
         raise ValueError(f"not one query of {manifest.name} was written: the lines above say why")
-    out.write(MANIFEST, _manifest_text(manifest, there, config).encode())
+    out.write(MIXTURE, _manifest_text(manifest, there, config).encode())
     out.write(CARD, card(title, manifest.description, {part.name: part.name for part in there}).encode())
     _print_made(numbers.parts, console)
-    console.print(f"mixture: [bold]{escape(config.out)}/{MANIFEST}[/]", soft_wrap=True)
+    console.print(f"mixture: [bold]{escape(config.out)}/{MIXTURE}[/]", soft_wrap=True)
     console.print(f"data card: [bold]{escape(config.out)}/{DATA_CARD}[/]", soft_wrap=True)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from data_manifests.schema import Completion, Sample, validate
+from data_manifests.schema import MIXTURE, Completion, Sample, validate
 from sketchgen.ledger import QueryRow, read_query_ledger
 from sketchgen.output import SETTINGS, shard_name
 from sketchgen.storage import Storage
@@ -43,7 +43,7 @@ def instruction_settings(storage: Storage) -> dict[str, Any]:
     try:
         settings = json.loads(storage.read(SETTINGS))
     except FileNotFoundError:
-        if storage.exists("mixture.yaml"):
+        if storage.exists(MIXTURE):
             raise ValueError(f"{storage.url} is a mixture: name one of the folders in it") from None
         raise ValueError(
             f"{storage.url} holds no shards ({SETTINGS} is missing): run `make instructions` first"

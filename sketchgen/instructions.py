@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -13,7 +12,6 @@ from itertools import islice
 from typing import Any
 
 import cv2
-import pyarrow.parquet as pq
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -29,11 +27,12 @@ from sketchgen.banks.pictures import PictureBank
 from sketchgen.config import absolute, absolute_source, check_least, source_settings
 from sketchgen.engine import EngineConfig, TaskFailed
 from sketchgen.instruction_worker import InstructionWorker, Material
-from sketchgen.output import PLAN, SETTINGS, belongs_to, completions, fingerprint, shard_name, write_config
+from sketchgen.output import PLAN, SETTINGS, belongs_to, completions, fingerprint, write_config
 from sketchgen.passes import claimed, listed, make_shards, print_failed
 from sketchgen.photo import PhotoConfig
 from sketchgen.plan import Plan, read_plan, read_shard_plan, write_plan
 from sketchgen.progress import ProgressDisplay
+from sketchgen.query_counts import QueryCounts, count_rows
 from sketchgen.run import CARD
 from sketchgen.selection import SelectionConfig
 from sketchgen.source import ImageFiles, SourceConfig
@@ -71,22 +70,6 @@ class InstructionsConfig:
     """Print the plan and stop."""
 
 
-@dataclass(frozen=True)
-class InstructionCounts:
-    """Totals over all finished shards."""
-
-    images: int
-    samples: int
-    by_task: dict[str, int]
-    by_reason: dict[str, int]
-    """What was not asked: images, or classes of an image."""
-
-    @property
-    def written(self) -> int:
-        """All queries."""
-        return sum(self.by_task.values())
-
-
 def run_instructions(config: InstructionsConfig, console: Console, may_be_empty: bool = False) -> int:
     """Make all shards that are not made yet; returns the number of shards that could not be made.
 
@@ -117,11 +100,11 @@ def run_instructions(config: InstructionsConfig, console: Console, may_be_empty:
                 failed = make_shards(partial(make_worker, config, mark), storage, todo, config.engine, display)
         else:
             console.print("Nothing is left to do: every shard is there.")
-        counts = count_queries(storage, mark)
+        counts = count_rows(storage, mark)
         storage.write(CARD, _card(config, counts).encode())
     _print_summary(counts, failed, console)
     if counts.written == 0 and not failed and not may_be_empty:
-        raise ValueError(f"not one query was written ({listed(counts.by_reason)}); {config.out} holds no sample")
+        raise ValueError(f"not one query was written ({listed(counts.refused.counts)}); {config.out} holds no sample")
     return len(failed)
 
 
@@ -264,24 +247,6 @@ def _check_agreement(config: InstructionsConfig) -> None:
         raise ValueError(f"unseen is {config.unseen!r}; known are {', '.join(protocols)}")
 
 
-def count_queries(storage: Storage, mark: str) -> InstructionCounts:
-    """Add up completion records and ledgers."""
-    records = completions(storage, mark)
-    tasks: Counter[str] = Counter()
-    reasons: Counter[str] = Counter()
-    for shard in records:
-        with storage.open(shard_name(shard, "parquet")) as file:
-            table = pq.read_table(file, columns=["task", "reason"])
-        tasks.update(filter(None, table["task"].to_pylist()))
-        reasons.update(filter(None, table["reason"].to_pylist()))
-    return InstructionCounts(
-        images=sum(record.images for record in records.values()),
-        samples=sum(record.samples for record in records.values()),
-        by_task={name: tasks[name] for name in sorted(tasks)},
-        by_reason=dict(reasons.most_common()),
-    )
-
-
 def facts_of(config: InstructionsConfig) -> dict[str, str]:
     """How the shards were made, for a person: label and value."""
     source, banks = config.source, (config.bank, *config.also)
@@ -365,17 +330,17 @@ def _print_matchings(matchings: Sequence[Matching], config: InstructionsConfig, 
     )
 
 
-def _print_summary(counts: InstructionCounts, failed: list[TaskFailed], console: Console) -> None:
+def _print_summary(counts: QueryCounts, failed: list[TaskFailed], console: Console) -> None:
     table = Table(show_header=False, box=None, pad_edge=False)
     table.add_row("written", f"{counts.written:,} queries in {counts.samples:,} samples")
     table.add_row("tasks", listed(counts.by_task))
-    if counts.by_reason:
-        table.add_row("not asked", listed(counts.by_reason))
+    if counts.refused.counts:
+        table.add_row("not asked", listed(counts.refused.counts))
     console.print(table)
     print_failed(failed, console)
 
 
-def _card(config: InstructionsConfig, counts: InstructionCounts) -> str:
+def _card(config: InstructionsConfig, counts: QueryCounts) -> str:
     body = (
         f"{counts.written:,} queries ({listed(counts.by_task)}) about {counts.samples:,} images of "
         f"{config.source.called}, with sketches of {' + '.join(bank_names(config)) or 'none'} "

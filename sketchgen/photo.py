@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from data_manifests.sketch import FORMATS
+
 ORIENTATION = 0x0112
-FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF")
-"""What photos come in; Pillow knows dozens more, and some run other programs on the file."""
 SWAPPED = {5, 6, 7, 8}
 """EXIF orientations that exchange width and height."""
 SIZE_TOLERANCE = 0.01

@@ -34,6 +34,11 @@ class QueryCounts:
     fallbacks: Reasons
     """Answers of models that were not taken."""
 
+    @property
+    def written(self) -> int:
+        """All queries."""
+        return sum(self.by_task.values())
+
 
 def count_rows(storage: Storage, mark: str) -> QueryCounts:
     """Add up completion records and ledgers. mark: the settings' fingerprint. ValueError for a damaged ledger."""

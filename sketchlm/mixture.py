@@ -25,13 +25,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data_manifests.schema import Mixture, load_manifest
+from data_manifests.schema import MIXTURE, Mixture, load_manifest
 from sketchlm.shards import Folder, read_folder
 
 GOLDEN = 0x9E3779B97F4A7C15
 """2^64 divided by the golden ratio: its multiples fill 64 bits as evenly as any."""
-MANIFEST = "mixture.yaml"
-"""In a folder that is a mixture: its parts lie beside it."""
 BLOCK = 256
 """Samples within which the shares of a mixture hold to within one."""
 STEP = 2**32 // BLOCK
@@ -75,8 +73,8 @@ def read_mixture(where: str) -> tuple[list[Folder], list[float]]:
     """
     if not where:
         raise ValueError("`shards` is empty: give a folder of shards, or a mixture manifest (*.yaml)")
-    if "://" not in where and (Path(where) / MANIFEST).is_file():
-        where = str(Path(where) / MANIFEST)
+    if "://" not in where and (Path(where) / MIXTURE).is_file():
+        where = str(Path(where) / MIXTURE)
     if not where.endswith((".yaml", ".yml")):
         return [read_folder(where)], [1.0]
     try:

@@ -13,7 +13,7 @@ from sketchgen.banks.openmoji import OpenMojiBank
 from sketchgen.banks.pictures import PictureBank
 from sketchgen.banks.quickdraw import QuickDrawBank
 from sketchgen.banks.sketchvcl import SketchVclBank
-from sketchgen.banks.sketchy import photo_of, sketchy_files
+from sketchgen.banks.sketchy import TRANSFORM, photo_of, sketchy_files
 from sketchgen.banks.tu_berlin import tu_berlin_files
 from sketchgen.shapeworld import HELD_OUT_STYLE, TRAINING_STYLES, HandBank
 from sketchgen.store import is_local, open_url
@@ -105,7 +105,7 @@ def _check_folder(config: BankConfig, manifest: Bank) -> None:
 
 PATTERNS: dict[str, tuple[str, ...]] = {
     "quickdraw": ("*.ndjson",),
-    "sketchy": ("256x256/sketch/tx_000100000000/*/*.png", "info/*.txt"),
+    "sketchy": (f"256x256/sketch/{TRANSFORM}/*/*.png", "info/*.txt"),
     "sketchvcl": ("*.tar",),
     "openmoji": ("**/data/openmoji.json", "**/black/svg/*.svg"),
     "tu_berlin": ("**/*.png",),

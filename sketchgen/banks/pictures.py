@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from data_manifests.schema import STRIP_SIDE
+from data_manifests.sketch import FORMATS
 from sketchgen.bank import Drawing
 from sketchgen.banks.files import AGAIN, check_ink, printable
-from sketchgen.photo import FORMATS
 
 MAX_PIXELS = 16_000_000
 """A picture that claims more is no drawing of a bank."""

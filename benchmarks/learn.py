@@ -26,7 +26,7 @@ from pipelines import finetune, instructions, pretrain, stages
 from pipelines.judging import judge, show
 from sketchgen.shapeworld import CLASSES
 from sketchlm.bundle import CARD, compact
-from sketchlm.evaluate import Column
+from sketchlm.evaluation.questions import Column
 from sketchlm.loop import pin_threads, train
 from sketchlm.training import TrainConfig, warm_start
 from sketchlm.weights import shipped

@@ -305,6 +305,72 @@ class Mixture(_Record):
         return self
 
 
+Measured = Literal["bbox", "boxes", "count", "vqa", "sbir", "retrieval", "describe"]
+"""What a protocol measures: tasks of queries, where `bbox` is answered with one box and `sbir` with yes or no of one
+image, and two that need more than a query: `boxes`, every instance of a class, and `retrieval`, a gallery ranked."""
+Condition = Literal["asked", "shuffled", "blank", "text"]
+"""`asked`: as a protocol has it. Controls: `shuffled`: with the sketch of another question; `blank`: with a white page;
+`text`: without a sketch, its class named in words."""
+
+
+class SketchesAsked(_Record):
+    """The sketches of one source in a protocol."""
+
+    queries: Annotated[int, Field(ge=0)] = 0
+    """Questions that are asked with them; 0 = all that can be."""
+    unseen: bool = False
+    """Whether this way of drawing was never trained on."""
+
+
+class Published(_Record):
+    """What others reached, as they published it: a grey row of a table."""
+
+    model: str
+    origin: str
+    """Where it is published."""
+    values: dict[str, list[float]]
+    """By the name of the sketches: in the order of the protocol's `measures`, shares from 0 to 1."""
+
+
+class Protocol(_Record):
+    """How one skill is measured: photos, sketches, how many questions, and what others reached."""
+
+    name: str
+    title: str
+    description: str
+    tasks: Annotated[
+        list[Literal["bbox", "boxes", "count", "vqa", "sbir", "retrieval", "describe"]], Field(min_length=1)
+    ]
+    """`boxes`: every instance of a class; `retrieval`: a gallery of all photos ranked for each sketch."""
+    source: str
+    """Photos: the name of a source."""
+    split: Literal["train", "val"] = "val"
+    images: Annotated[int, Field(ge=0)] = 0
+    """Photos that are drawn from the source; 0 = all."""
+    ask: dict[str, int | float | list[str]] = {}
+    """How they are asked: fields of sketchgen's TasksConfig that differ from its defaults."""
+    world: dict[str, int | float | list[float]] = {}
+    """Of shapeworld: fields of its WorldConfig that differ from the defaults."""
+    sketches: Annotated[dict[str, SketchesAsked], Field(min_length=1)]
+    """By bank (sketchvcl-NAME is a bank of kind sketchvcl, shapeworld-STYLE draws in one style); `none` = without."""
+    conditions: Annotated[list[Condition], Field(min_length=1)] = ["asked"]
+    """As the protocol has it, and controls."""
+    measures: list[str] = []
+    """Figures that the published rows give, by their names in sketchlm.metrics."""
+    published: list[Published] = []
+
+    @model_validator(mode="after")
+    def _agree(self) -> Protocol:
+        for row in self.published:
+            for name, values in row.values.items():
+                if name not in self.sketches or len(values) != len(self.measures):
+                    raise ValueError(
+                        f"published {row.model!r}, {name!r}: {len(values)} values for {len(self.measures)} measures of "
+                        f"{', '.join(self.sketches)}"
+                    )
+        return self
+
+
 def _check_sum(weights: Iterable[float], what: str) -> None:
     total = sum(weights)
     if abs(total - 1) > 1e-6:
@@ -312,7 +378,7 @@ def _check_sum(weights: Iterable[float], what: str) -> None:
 
 
 def load_manifest(path: Path, kind: type[Manifest]) -> Manifest:
-    """Read a YAML manifest as `kind` (Source, Bank or Mixture); ValueError names the file and the field."""
+    """Read a YAML manifest as `kind` (Source, Bank, Mixture or Protocol); ValueError names the file and the field."""
     try:
         return kind.model_validate(yaml.safe_load(path.read_text()))
     except ValidationError as error:
@@ -329,6 +395,11 @@ def bank_manifest(name: str) -> Bank:
 def mixture_manifest(name: str) -> Mixture:
     """The mixture of this name that comes with the package. Raises ValueError for a name that there is not."""
     return load_manifest(_packaged("mixtures", name), Mixture)
+
+
+def protocol_manifest(name: str) -> Protocol:
+    """The protocol of this name that comes with the package. Raises ValueError for a name that there is not."""
+    return load_manifest(_packaged("protocols", name), Protocol)
 
 
 def source_manifest(name: str) -> tuple[Source, Path]:

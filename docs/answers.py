@@ -20,7 +20,7 @@ from pipelines import instructions
 from pipelines.judging import processor_of
 from sketchlm.answer import answer, read_boxes
 from sketchlm.bundle import load_bundle
-from sketchlm.evaluate import Asked, collect, score
+from sketchlm.evaluation.questions import Asked, collect, score
 from sketchlm.frame import to_frame
 from sketchlm.processor import Processor
 from sketchlm.shards import read_samples

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sketchlm.bundle import Bundle, load_bundle
-from sketchlm.evaluate import Column, collect, columns, constants, evaluate, shuffled
+from sketchlm.evaluation.questions import Column, collect, columns, constants, evaluate, shuffled
 from sketchlm.model import num_image_tokens, unwrap
 from sketchlm.processor import Processor, ProcessorConfig
 from sketchlm.shards import read_samples

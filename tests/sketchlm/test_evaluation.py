@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from data_manifests.schema import Query
-from sketchlm import evaluate as evaluation
 from sketchlm.answer import Answer
-from sketchlm.evaluate import Asked, Column, collect, columns, constants, evaluate, score, shuffled
+from sketchlm.evaluation import questions as evaluation
+from sketchlm.evaluation.questions import Asked, Column, collect, columns, constants, evaluate, score, shuffled
 from sketchlm.metrics import Figure
 from sketchlm.processor import Processor, ProcessorConfig
 from sketchlm.prompt import PromptConfig, box_text

@@ -1,0 +1,1 @@
+"""Evaluation: questions and controls, figures, and the report of them."""

@@ -1,0 +1,142 @@
+"""What an evaluation leaves on disk, so that reports, comparisons and later runs need neither model nor shards.
+
+    evaluation.json              an `Evaluation`: the model, and figures of every entry; written anew after each entry
+    answers/ENTRY.jsonl          an `AnswerRecord` a line: every question of the entry, what was said, its scores
+    examples/ENTRY/*.jpg, *.png  pictures that `Example`s name, small
+    report.md, report.html       made of the above alone (sketchlm.evaluation.report)
+
+An **entry** is one protocol and task, asked with the sketches of one source, under one condition.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from data_manifests.schema import Condition, Measured
+from sketchlm.metrics import Figure
+
+VERSION: Final = 1
+RECORD: Final = "evaluation.json"
+ANSWERS: Final = "answers"
+EXAMPLES: Final = "examples"
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class ModelFacts(_Record):
+    """Which model answered."""
+
+    name: str
+    """As the user named it, shortened to what tells it from others."""
+    path: str
+    """Folder or hub id."""
+    fingerprint: str
+    """sha256 of its weights and prompt, the first 16 digits."""
+    facts: dict[str, str | int | float] = {}
+    """Stage, base, recipe, steps, connector, parameters: what is known, for readers and for the failure signatures."""
+
+
+class Example(_Record):
+    """One question as pictures; paths are relative to the folder of the record."""
+
+    kind: Literal["best", "worst", "random"]
+    question: str
+    said: str
+    truth: str
+    """The right answer in words; "" where boxes or the gallery tell it."""
+    score: float
+    """Of this answer, 0 to 1: 1 is right."""
+    category: str
+    sketch: str = ""
+    """Picture; "" where there was none."""
+    image: str = ""
+    """Picture; "" for retrieval."""
+    boxes: list[list[float]] = []
+    """Found, xyxy as shares of the picture, a score as fifth number."""
+    true_boxes: list[list[float]] = []
+    """xyxy as shares of the picture."""
+    gallery: list[tuple[str, float, bool]] = []
+    """Of retrieval: picture, p(yes), and whether it is relevant; best first."""
+
+
+class Entry(_Record):
+    """Figures of one protocol and task, for the sketches of one source, under one condition."""
+
+    protocol: str
+    task: Measured
+    sketches: str
+    """Where the sketches come from: name of a bank; "" where there are none."""
+    style: Literal["seen", "unseen", ""]
+    """Whether training saw this way of drawing; "" where there is no sketch."""
+    condition: Condition
+    questions: int
+    images: int
+    figures: dict[str, Figure]
+    """By name of the measure (sketchlm.metrics); those that no question enters are left out."""
+    constant: dict[str, float] = {}
+    """What the best answer that is always the same reaches, where that is known."""
+    seconds: float = 0.0
+    examples: list[Example] = []
+
+    @property
+    def name(self) -> str:
+        """Unique in its evaluation, and the stem of its files."""
+        parts = (self.protocol, self.task, self.sketches or "none", self.condition)
+        return "--".join(parts)
+
+
+class Missing(_Record):
+    """A protocol, or the sketches of one source in it, whose data are not here."""
+
+    protocol: str
+    sketches: str
+    what: str
+    """What is missing where, and how to get it."""
+
+
+class Evaluation(_Record):
+    """`evaluation.json`."""
+
+    version: Literal[1] = VERSION
+    model: ModelFacts
+    recipe: str
+    created: str
+    """Date and time, ISO."""
+    device: str
+    settings: dict[str, Any]
+    """What decides the figures: seed, limits, protocols; a run into the same folder with others is refused."""
+    entries: list[Entry]
+    missing: list[Missing] = []
+
+
+class AnswerRecord(_Record):
+    """One answered question; one line of `answers/ENTRY.jsonl`."""
+
+    key: str
+    """Of the question, the same in every evaluation that asks it: image id / query id / sketch id."""
+    image: str
+    """Id of the image, over which intervals are drawn; of the query's sketch for retrieval."""
+    category: str
+    said: str
+    """As the model said it; "" for retrieval."""
+    truth: Any
+    """count: the number; sbir: 0 or 1; bbox, boxes: xyxy pixels; vqa: answers; retrieval: number of relevant images."""
+    found: Any = None
+    """What was read in it: a number, p(yes), boxes of five numbers (the last is the score), the first images of the
+    ranking as [image id, p(yes), grade]; null where nothing can be read."""
+    reason: str = ""
+    """Why nothing was read."""
+    size: Literal["S", "M", "L", ""] = ""
+    """Of the true box (COCO's sizes), where one is known."""
+    row: dict[str, float]
+    """Scores by the fields of the task's row (CountRow, BoxRow, ...)."""
+
+
+def answers_file(folder: str | Path, entry: Entry) -> Path:
+    """Where the answers of an entry lie."""
+    return Path(folder) / ANSWERS / f"{entry.name}.jsonl"

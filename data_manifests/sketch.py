@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import os
 import warnings
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import cv2
@@ -17,15 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from data_manifests.picture import MAX_MEGAPIXELS, PictureSource, open_picture
 from data_manifests.schema import STRIP_SIDE
 from data_manifests.strokes import INK, rasterise
 
-SketchSource: TypeAlias = str | os.PathLike[str] | bytes | Image.Image | NDArray[Any] | Sequence[Any]
+SketchSource: TypeAlias = PictureSource | Sequence[Any]
 """A path, the bytes of a picture file, a picture, an array or strokes (see `as_sketch`)."""
-FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF")
-"""What sketches and photos come in: Pillow knows dozens more, and some run other programs on the file."""
-MAX_MEGAPIXELS = 64.0
-"""A picture that claims more is refused before it is decoded."""
 MARGIN = 20
 """White around a fitted sketch, pixels: its ink spans 84 % of the square, where training sketches span 72 to 94 %."""
 FITTED = 4
@@ -106,7 +98,7 @@ def as_sketch(
     """
     if isinstance(source, (list, tuple)):
         return _drawn(source)
-    picture = open_picture(source, max_megapixels)
+    picture = _on_paper(open_picture(source, max_megapixels, "sketch"))
     grey = picture.convert("L")
     sketch, seen = _normalised(_contained(grey, STRIP_SIDE))
     _tell(seen, _colour_share(picture), strict)
@@ -115,99 +107,6 @@ def as_sketch(
         sketch = _fitted(_normalised(_contained(grey, 4 * STRIP_SIDE))[0])
         sketch = _normalised(sketch)[0]  # thin lines have become faint again
     return sketch
-
-
-def open_picture(source: SketchSource, max_megapixels: float = MAX_MEGAPIXELS) -> Image.Image:
-    """A picture upright, of mode L or RGB, with nothing transparent. source: all that `as_sketch` takes but strokes.
-
-    Warns with SketchWarning where light ink was put on black and inverted.
-    Raises ValueError for what is no picture, and for one of more than `max_megapixels`.
-    """
-    if isinstance(source, np.ndarray):
-        _check_size(source.shape[1::-1], max_megapixels)
-        return _on_paper(_of_array(source))
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's own bomb warning: the limit is ours
-            with _opened(source) as image:
-                _check_size(image.size, max_megapixels)
-                picture = _eight_bit(ImageOps.exif_transpose(image))
-    except (MemoryError, _UnfitError):
-        raise
-    except Image.DecompressionBombError as error:  # Pillow's own limit, above which it does not even tell the size
-        raise ValueError(f"{error}: scale the sketch down") from None
-    except Exception as error:  # Pillow's plugins raise almost anything on damaged files
-        what = f"{type(error).__name__}: {error}"[:200]
-        raise ValueError(f"the sketch cannot be read ({what}): give one of {', '.join(FORMATS)}") from None
-    return _on_paper(picture)
-
-
-class _UnfitError(ValueError):
-    """A sketch that we refuse, not Pillow."""
-
-
-def _check_size(size: tuple[int, ...], max_megapixels: float) -> None:
-    megapixels = size[0] * size[1] / 1e6 if len(size) == 2 else 0.0
-    if megapixels > max_megapixels:
-        raise _UnfitError(
-            f"the sketch is {size[0]}x{size[1]}, {megapixels:.0f} megapixels; the limit is {max_megapixels:g}: "
-            "scale it down"
-        )
-
-
-def _opened(source: SketchSource) -> AbstractContextManager[Image.Image]:
-    """The picture, not decoded yet; closes what was opened here."""
-    if isinstance(source, Image.Image):
-        return contextlib.nullcontext(source)
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        return Image.open(io.BytesIO(source), formats=FORMATS)
-    if not isinstance(source, (str, os.PathLike)):
-        raise _UnfitError(
-            f"a sketch cannot be a {type(source).__name__}: give a path, the bytes of a file, a PIL picture, "
-            "a numpy array or a list of strokes"
-        )
-    path = Path(source)
-    if not path.is_file():
-        raise _UnfitError(f"there is no file {os.fspath(path).encode(errors='backslashreplace').decode()}")
-    return Image.open(path, formats=FORMATS)
-
-
-def _of_array(array: NDArray[Any]) -> Image.Image:
-    """A picture of mode L, RGB or RGBA. Raises ValueError for shapes, types and values that are none."""
-    if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))) or not array.size:
-        raise ValueError(
-            f"an array of shape {array.shape} is no sketch: give [H, W], [H, W, 3] or [H, W, 4], and strokes as a list"
-        )
-    if array.dtype == np.bool_:
-        array = array.astype(np.uint8) * 255
-    elif array.dtype == np.uint16:
-        array = _scaled(array)
-    elif np.issubdtype(array.dtype, np.floating):
-        low, high = float(array.min()), float(array.max())
-        if not (low >= 0 and high <= 1):  # also where one is not a number
-            raise ValueError(f"a sketch of floats holds {low:g} to {high:g}: scale it to 0 (black) to 1 (white)")
-        array = np.rint(array.astype(np.float64) * 255).astype(np.uint8)
-    elif array.dtype != np.uint8:
-        raise ValueError(f"a sketch of {array.dtype} is not known: give uint8 (0 to 255), bool or floats (0 to 1)")
-    return Image.fromarray(np.ascontiguousarray(array))
-
-
-def _eight_bit(image: Image.Image) -> Image.Image:
-    """The first frame of mode L, RGB or, where something may be transparent, RGBA."""
-    if image.mode.startswith(("I", "F")):  # 16 and 32 bit grey: convert("L") would clip it to white
-        return Image.fromarray(_scaled(np.asarray(image)))
-    if image.mode in ("LA", "PA", "RGBA", "RGBa") or "transparency" in image.info:
-        return image.convert("RGBA")
-    return image.convert("L" if image.mode in ("1", "L") else "RGB")
-
-
-def _scaled(deep: NDArray[Any]) -> NDArray[np.uint8]:
-    """Values of unknown range as uint8: they are taken to go to 1, 255 or 65535, the least that holds them."""
-    values = deep.astype(np.float64)
-    if not np.isfinite(values).all():
-        raise _UnfitError("the sketch has values that are not finite: save it as 8 bit grey")
-    top = next((top for top in (1.0, 255.0) if values.max(initial=0) <= top), 65535.0)
-    return np.rint(np.clip(values / top * 255, 0, 255)).astype(np.uint8)
 
 
 def _on_paper(image: Image.Image) -> Image.Image:

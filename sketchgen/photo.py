@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from data_manifests.sketch import FORMATS
+from data_manifests.picture import FORMATS
 
 ORIENTATION = 0x0112
 SWAPPED = {5, 6, 7, 8}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,9 +16,12 @@ from data_manifests.schema import Query
 from sketchlm.loss import normalise
 from sketchlm.model import unwrap
 from sketchlm.processor import Picture, Processor
+from sketchlm.tokenizer import number_tokens
 
 NUMBER = re.compile(r"[0-9]*\.[0-9]+|[0-9]+")
 BRACKETS = re.compile(r"\[([^\[\]]*)\]")
+NEAR = 0.05
+"""Share of the frame that a number may be off and says the same, in scores."""
 MAX_NEW_TOKENS = {"describe": 128, "bbox": 64, "count": 8, "vqa": 32, "sbir": 4}
 
 
@@ -30,45 +34,119 @@ class Question:
     draw: int = 0
 
 
+class Token(NamedTuple):
+    """One token of an answer. end: where it ends in the text; chance: its probability after all before it."""
+
+    end: int
+    chance: float
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """text: as decoded; yes: p(yes) / (p(yes) + p(no)) at the first token, in [0, 1]."""
+    """text: as decoded; yes: p(yes) / (p(yes) + p(no)) at the first token, in [0, 1]; tokens: of the text, in order."""
 
     text: str
     yes: float
+    tokens: tuple[Token, ...] = ()
 
 
-@torch.inference_mode()
+class Found(NamedTuple):
+    """A box in an answer: shares of the frame; score: how sure the model was, in [0, 1] (see `found_boxes`)."""
+
+    box: tuple[float, float, float, float]
+    score: float
+
+
 def answer(model: Any, processor: Processor, questions: Sequence[Question], batch: int = 32) -> list[Answer]:
     """Answer questions of one task, greedily.
 
     Rows are padded on the left; equal to answering one by one (tested).
     """
+    return [alone for (alone,) in sample_answers(model, processor, questions, 0, batch)]
+
+
+@torch.inference_mode()
+def sample_answers(
+    model: Any, processor: Processor, questions: Sequence[Question], samples: int, batch: int = 32, seed: int = 0
+) -> list[list[Answer]]:
+    """The greedy answer to each question of one task, and behind it `samples` drawn ones (temperature 1).
+
+    What precedes the answers goes through the model once. The noise that draws them depends on the seed alone: the same
+    answers come back whatever else is in the batch.
+    """
     llava, tokenizer = unwrap(model), processor.tokenizer
-    weight = next(llava.parameters())
     yes, no = (int(processor._answer_ids(word)[0]) for word in ("yes", "no"))
     assert len({question.query.task for question in questions}) < 2, "one task at a time"
-    answers: list[Answer] = []
+    answers: list[list[Answer]] = []
     for start in range(0, len(questions), batch):
         group = questions[start : start + batch]
-        ids, mask = _left_padded([sum(processor.question(q.query, q.draw), ()) for q in group], tokenizer.pad_token_id)
-        pixels = torch.from_numpy(np.stack([picture.pixels for q in group for picture in q.pictures]))
-        out = llava.generate(
-            input_ids=ids.to(weight.device),
-            attention_mask=mask.to(weight.device),
-            pixel_values=normalise(pixels.to(weight.device), weight.dtype),
-            max_new_tokens=MAX_NEW_TOKENS[group[0].query.task],
-            do_sample=False,
-            return_dict_in_generate=True,
-            output_logits=True,
-            pad_token_id=tokenizer.pad_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-        )
+        ids, out = _generated(llava, processor, group, samples, seed)
         first = out.logits[0].float().softmax(-1)
-        texts = tokenizer.batch_decode(out.sequences[:, ids.shape[1] :], skip_special_tokens=True)
-        share = first[:, yes] / (first[:, yes] + first[:, no])
-        answers += [Answer(text.strip(), float(p)) for text, p in zip(texts, share, strict=True)]
+        shares = (first[:, yes] / (first[:, yes] + first[:, no])).tolist()
+        said = out.sequences[:, ids.shape[1] :].cpu()
+        chances = chances_of(out.logits, said, number_tokens(tokenizer))
+        rows = [told(tokenizer, *row) for row in zip(said, chances, shares, strict=True)]
+        answers += [rows[n : n + samples + 1] for n in range(0, len(rows), samples + 1)]
     return answers
+
+
+def _generated(
+    llava: Any, processor: Processor, group: Sequence[Question], samples: int, seed: int
+) -> tuple[Tensor, Any]:
+    """Prompts [B, L] and what `generate` returns for them, samples + 1 rows each."""
+    tokenizer, weight = processor.tokenizer, next(llava.parameters())
+    rows = [sum(processor.question(q.query, q.draw), ()) for q in group]
+    ids, mask = (part.to(weight.device) for part in _left_padded(rows, tokenizer.pad_token_id))
+    pixels = torch.from_numpy(np.stack([picture.pixels for q in group for picture in q.pictures]))
+    shown = {"pixel_values": normalise(pixels.to(weight.device), weight.dtype)}
+    drawing: dict[str, Any] = {}
+    if samples:
+        cache = _cache_of(llava, ids[:, :-1], mask[:, :-1], shown)
+        cache.batch_repeat_interleave(samples + 1)
+        ids, mask = (part.repeat_interleave(samples + 1, 0) for part in (ids, mask))
+        noise = _Noise(samples, ids.shape[1], seed)
+        shown, drawing = {}, {"past_key_values": cache, "logits_processor": [noise]}
+    out = llava.generate(
+        input_ids=ids,
+        attention_mask=mask,
+        max_new_tokens=MAX_NEW_TOKENS[group[0].query.task],
+        do_sample=False,
+        return_dict_in_generate=True,
+        output_logits=True,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        **shown,
+        **drawing,
+    )
+    return ids, out
+
+
+def _cache_of(llava: Any, ids: Tensor, mask: Tensor, shown: dict[str, Tensor]) -> Any:
+    """Keys and values of prompts [B, L], padded on the left."""
+    from transformers import DynamicCache
+
+    cache = DynamicCache(config=llava.config.get_text_config())
+    places = (mask.cumsum(-1) - 1).clamp(min=0)
+    llava.model(input_ids=ids, attention_mask=mask, position_ids=places, past_key_values=cache, **shown)
+    return cache
+
+
+class _Noise:
+    """Gumbel noise on the logits, so that the likeliest token is a drawn one; none for the first row of each question.
+
+    Of a row's place, its step and the seed alone: torch's own drawing would depend on the batch.
+    """
+
+    def __init__(self, samples: int, prompt: int, seed: int) -> None:
+        self.samples, self.prompt, self.seed = samples, prompt, seed
+
+    def __call__(self, ids: Tensor, logits: Tensor) -> Tensor:
+        """ids [B, N] so far, logits [B, V]."""
+        step = ids.shape[1] - self.prompt
+        generator = torch.Generator().manual_seed((self.seed << 16) + step)
+        uniform = torch.rand((self.samples, logits.shape[1]), generator=generator).clamp(1e-20)
+        noise = torch.cat([torch.zeros(1, logits.shape[1]), -torch.log(-torch.log(uniform))])
+        return logits.float() + noise.to(logits.device).repeat(len(logits) // len(noise), 1)
 
 
 def _left_padded(rows: Sequence[tuple[int, ...]], pad: int) -> tuple[Tensor, Tensor]:
@@ -79,18 +157,89 @@ def _left_padded(rows: Sequence[tuple[int, ...]], pad: int) -> tuple[Tensor, Ten
     return ids, mask
 
 
-def read_boxes(text: str) -> list[tuple[float, float, float, float]]:
-    """Boxes in an answer, shares of the frame; [] where the text holds none that makes sense.
+def chances_of(logits: Sequence[Tensor], said: Tensor, numbers: Sequence[int] = ()) -> Tensor:
+    """Probability of each said token: logits of each step [B, V], said [B, N] -> [B, N].
 
-    Four numbers in brackets are a box; where there are no such, any four numbers in a row are.
+    numbers: ids of 0.00, 0.01, ... 1.00 where each is one token: for those it is the probability of the numbers that
+    are at most NEAR from the said one, since a model that is trained to be off by little (loss.box_sigma) spreads it.
     """
-    groups = [NUMBER.findall(inside) for inside in BRACKETS.findall(text)]
+    order = torch.tensor(numbers, dtype=torch.long)
+    chances = []
+    for n, step in enumerate(logits):
+        shares = step.float().softmax(-1).cpu()
+        chance = shares.gather(1, said[:, n, None])[:, 0]
+        if len(order):
+            is_said = said[:, n, None] == order
+            near = (torch.arange(len(order)) - is_said.int().argmax(1)[:, None]).abs() <= NEAR * 100
+            chance = torch.where(is_said.any(1), (shares[:, order] * near).sum(1), chance)
+        chances.append(chance)
+    return torch.stack(chances, 1)
+
+
+def told(tokenizer: Any, ids: Tensor, chances: Tensor, yes: float) -> Answer:
+    """The answer that tokens [N] make, up to the end of the turn."""
+    length = next((n for n, token in enumerate(ids.tolist()) if token == tokenizer.eos_token_id), len(ids))
+    texts = tokenizer.batch_decode([ids[: n + 1] for n in range(length)], skip_special_tokens=True)
+    whole = texts[-1] if texts else ""
+    before = len(whole) - len(whole.lstrip())
+    text = whole.strip()
+    ends = [min(max(len(part) - before, 0), len(text)) for part in texts]
+    return Answer(text, yes, tuple(Token(end, float(chance)) for end, chance in zip(ends, chances, strict=False)))
+
+
+def found_boxes(given: Answer) -> list[Found]:
+    """Boxes in an answer, in the order in which it names them; [] where the text holds none that makes sense.
+
+    Four numbers in brackets are a box; where there are no such, any four numbers in a row are. The score is how
+    probable the model found each of the four numbers (to a tenth of the frame) after what it had said before: their
+    geometric mean. Where a number is spelled in digits, those up to the first decimal count; where it is one token, it
+    counts with those near it (`chances_of`).
+    """
+    found = [Found(box, _score(given.tokens, spans)) for box, spans in _boxes(given.text)]
+    return [one for one in found if _makes_sense(one.box)]
+
+
+def read_boxes(text: str) -> list[tuple[float, float, float, float]]:
+    """Boxes in a text, shares of the frame, as `found_boxes` reads them."""
+    return [box for box, _ in _boxes(text) if _makes_sense(box)]
+
+
+Span = tuple[int, int]
+
+
+def _boxes(text: str) -> Iterator[tuple[tuple[float, float, float, float], list[Span]]]:
+    """Four numbers each, and where they stand in the text."""
+    groups = [list(NUMBER.finditer(text, *inside.span(1))) for inside in BRACKETS.finditer(text)]
     groups = [group for group in groups if len(group) == 4]
     if not groups:
-        numbers = NUMBER.findall(text)
+        numbers = list(NUMBER.finditer(text))
         groups = [numbers[i : i + 4] for i in range(0, len(numbers) - 3, 4)]
-    boxes = [tuple(map(float, group)) for group in groups]
-    return [(x1, y1, x2, y2) for x1, y1, x2, y2 in boxes if 0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1]
+    for group in groups:
+        x1, y1, x2, y2 = (float(number.group()) for number in group)
+        yield (x1, y1, x2, y2), [_to_tenth(number) for number in group]
+
+
+def _to_tenth(number: re.Match[str]) -> Span:
+    start, point, end = number.start(), number.group().find("."), number.end()
+    return start, (min(start + point + 2, end) if point >= 0 else end)
+
+
+def _makes_sense(box: tuple[float, float, float, float]) -> bool:
+    x1, y1, x2, y2 = box
+    return 0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1
+
+
+def _score(tokens: Sequence[Token], spans: Sequence[Span]) -> float:
+    """Of numbers that stand at `spans`; 1 where no tokens are known."""
+    if not tokens:
+        return 1.0
+    starts = [0, *(token.end for token in tokens)]
+    logs = [
+        math.log(max(token.chance, 1e-12))
+        for start, token in zip(starts, tokens, strict=False)
+        if any(start < last and token.end > first for first, last in spans)
+    ]
+    return math.exp(sum(logs) / len(spans))
 
 
 def read_count(text: str) -> int:

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from data_manifests.picture import FORMATS
 from data_manifests.schema import STRIP_SIDE
-from data_manifests.sketch import FORMATS
 from sketchgen.bank import Drawing
 from sketchgen.banks.files import AGAIN, check_ink, printable
 

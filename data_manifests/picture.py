@@ -22,7 +22,9 @@ MAX_MEGAPIXELS = 64.0
 """A picture that claims more is refused before it is decoded."""
 
 
-def open_picture(source: PictureSource, max_megapixels: float = MAX_MEGAPIXELS, what: str = "picture") -> Image.Image:
+def open_picture(
+    source: PictureSource | object, max_megapixels: float = MAX_MEGAPIXELS, what: str = "picture"
+) -> Image.Image:
     """A picture upright (EXIF), its first frame, of mode L, RGB or, where something may be transparent, RGBA.
 
     Arrays are [H, W], [H, W, 3] or [H, W, 4] of uint8, uint16, bool (True is white) or floats from 0 to 1.
@@ -60,7 +62,7 @@ def _check_size(size: tuple[int, ...], max_megapixels: float, what: str) -> None
         )
 
 
-def _opened(source: PictureSource, what: str) -> AbstractContextManager[Image.Image]:
+def _opened(source: PictureSource | object, what: str) -> AbstractContextManager[Image.Image]:
     """The picture, not decoded yet; closes what was opened here."""
     if isinstance(source, Image.Image):
         return contextlib.nullcontext(source)

@@ -138,6 +138,23 @@ def _drawn(strokes: Sequence[Any]) -> NDArray[np.uint8]:
     return rasterise(lines)
 
 
+def is_strokes(source: Any) -> bool:
+    """Whether a list is one sketch, a list of strokes, and not a list of sketches. An empty one is none of either."""
+    return isinstance(source, (list, tuple)) and bool(source) and all(map(_is_stroke, source))
+
+
+def _is_stroke(one: Any) -> bool:
+    if isinstance(one, np.ndarray):
+        return one.ndim == 2 and one.shape[1] == 2
+    return isinstance(one, (list, tuple)) and len(one) in (2, 3) and all(map(_is_axis, one))
+
+
+def _is_axis(one: Any) -> bool:
+    if isinstance(one, np.ndarray):
+        return one.ndim == 1
+    return isinstance(one, (list, tuple)) and all(isinstance(value, (int, float, np.number)) for value in one)
+
+
 def _points(stroke: Any) -> NDArray[np.float32]:
     if isinstance(stroke, np.ndarray):
         points = stroke.astype(np.float32)

@@ -32,6 +32,8 @@ class Question:
     pictures: tuple[Picture, ...]
     query: Query
     draw: int = 0
+    hint: str = ""
+    """A user's own words, behind those of the template."""
 
 
 class Token(NamedTuple):
@@ -48,6 +50,8 @@ class Answer:
     text: str
     yes: float
     tokens: tuple[Token, ...] = ()
+    ended: bool = True
+    """Whether the model was done, and was not cut off."""
 
 
 class Found(NamedTuple):
@@ -57,96 +61,41 @@ class Found(NamedTuple):
     score: float
 
 
-def answer(model: Any, processor: Processor, questions: Sequence[Question], batch: int = 32) -> list[Answer]:
-    """Answer questions of one task, greedily.
+@torch.inference_mode()
+def answer(
+    model: Any, processor: Processor, questions: Sequence[Question], batch: int = 32, max_new_tokens: int = 0
+) -> list[Answer]:
+    """Answer questions of one task, greedily. max_new_tokens: 0 = MAX_NEW_TOKENS of the task.
 
     Rows are padded on the left; equal to answering one by one (tested).
     """
-    return [alone for (alone,) in sample_answers(model, processor, questions, 0, batch)]
-
-
-@torch.inference_mode()
-def sample_answers(
-    model: Any, processor: Processor, questions: Sequence[Question], samples: int, batch: int = 32, seed: int = 0
-) -> list[list[Answer]]:
-    """The greedy answer to each question of one task, and behind it `samples` drawn ones (temperature 1).
-
-    What precedes the answers goes through the model once. The noise that draws them depends on the seed alone: the same
-    answers come back whatever else is in the batch.
-    """
     llava, tokenizer = unwrap(model), processor.tokenizer
+    weight = next(llava.parameters())
     yes, no = (int(processor._answer_ids(word)[0]) for word in ("yes", "no"))
     assert len({question.query.task for question in questions}) < 2, "one task at a time"
-    answers: list[list[Answer]] = []
+    answers: list[Answer] = []
     for start in range(0, len(questions), batch):
         group = questions[start : start + batch]
-        ids, out = _generated(llava, processor, group, samples, seed)
+        rows = [sum(processor.question(q.query, q.draw, q.hint), ()) for q in group]
+        ids, mask = _left_padded(rows, tokenizer.pad_token_id)
+        pixels = torch.from_numpy(np.stack([picture.pixels for q in group for picture in q.pictures]))
+        out = llava.generate(
+            input_ids=ids.to(weight.device),
+            attention_mask=mask.to(weight.device),
+            pixel_values=normalise(pixels.to(weight.device), weight.dtype),
+            max_new_tokens=max_new_tokens or MAX_NEW_TOKENS[group[0].query.task],
+            do_sample=False,
+            return_dict_in_generate=True,
+            output_logits=True,
+            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+        )
         first = out.logits[0].float().softmax(-1)
         shares = (first[:, yes] / (first[:, yes] + first[:, no])).tolist()
         said = out.sequences[:, ids.shape[1] :].cpu()
         chances = chances_of(out.logits, said, number_tokens(tokenizer))
-        rows = [told(tokenizer, *row) for row in zip(said, chances, shares, strict=True)]
-        answers += [rows[n : n + samples + 1] for n in range(0, len(rows), samples + 1)]
+        answers += [told(tokenizer, *row) for row in zip(said, chances, shares, strict=True)]
     return answers
-
-
-def _generated(
-    llava: Any, processor: Processor, group: Sequence[Question], samples: int, seed: int
-) -> tuple[Tensor, Any]:
-    """Prompts [B, L] and what `generate` returns for them, samples + 1 rows each."""
-    tokenizer, weight = processor.tokenizer, next(llava.parameters())
-    rows = [sum(processor.question(q.query, q.draw), ()) for q in group]
-    ids, mask = (part.to(weight.device) for part in _left_padded(rows, tokenizer.pad_token_id))
-    pixels = torch.from_numpy(np.stack([picture.pixels for q in group for picture in q.pictures]))
-    shown = {"pixel_values": normalise(pixels.to(weight.device), weight.dtype)}
-    drawing: dict[str, Any] = {}
-    if samples:
-        cache = _cache_of(llava, ids[:, :-1], mask[:, :-1], shown)
-        cache.batch_repeat_interleave(samples + 1)
-        ids, mask = (part.repeat_interleave(samples + 1, 0) for part in (ids, mask))
-        noise = _Noise(samples, ids.shape[1], seed)
-        shown, drawing = {}, {"past_key_values": cache, "logits_processor": [noise]}
-    out = llava.generate(
-        input_ids=ids,
-        attention_mask=mask,
-        max_new_tokens=MAX_NEW_TOKENS[group[0].query.task],
-        do_sample=False,
-        return_dict_in_generate=True,
-        output_logits=True,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        **shown,
-        **drawing,
-    )
-    return ids, out
-
-
-def _cache_of(llava: Any, ids: Tensor, mask: Tensor, shown: dict[str, Tensor]) -> Any:
-    """Keys and values of prompts [B, L], padded on the left."""
-    from transformers import DynamicCache
-
-    cache = DynamicCache(config=llava.config.get_text_config())
-    places = (mask.cumsum(-1) - 1).clamp(min=0)
-    llava.model(input_ids=ids, attention_mask=mask, position_ids=places, past_key_values=cache, **shown)
-    return cache
-
-
-class _Noise:
-    """Gumbel noise on the logits, so that the likeliest token is a drawn one; none for the first row of each question.
-
-    Of a row's place, its step and the seed alone: torch's own drawing would depend on the batch.
-    """
-
-    def __init__(self, samples: int, prompt: int, seed: int) -> None:
-        self.samples, self.prompt, self.seed = samples, prompt, seed
-
-    def __call__(self, ids: Tensor, logits: Tensor) -> Tensor:
-        """ids [B, N] so far, logits [B, V]."""
-        step = ids.shape[1] - self.prompt
-        generator = torch.Generator().manual_seed((self.seed << 16) + step)
-        uniform = torch.rand((self.samples, logits.shape[1]), generator=generator).clamp(1e-20)
-        noise = torch.cat([torch.zeros(1, logits.shape[1]), -torch.log(-torch.log(uniform))])
-        return logits.float() + noise.to(logits.device).repeat(len(logits) // len(noise), 1)
 
 
 def _left_padded(rows: Sequence[tuple[int, ...]], pad: int) -> tuple[Tensor, Tensor]:
@@ -184,7 +133,8 @@ def told(tokenizer: Any, ids: Tensor, chances: Tensor, yes: float) -> Answer:
     before = len(whole) - len(whole.lstrip())
     text = whole.strip()
     ends = [min(max(len(part) - before, 0), len(text)) for part in texts]
-    return Answer(text, yes, tuple(Token(end, float(chance)) for end, chance in zip(ends, chances, strict=False)))
+    tokens = tuple(Token(end, float(chance)) for end, chance in zip(ends, chances, strict=False))
+    return Answer(text, yes, tokens, ended=length < len(ids))
 
 
 def found_boxes(given: Answer) -> list[Found]:
@@ -195,7 +145,7 @@ def found_boxes(given: Answer) -> list[Found]:
     geometric mean. Where a number is spelled in digits, those up to the first decimal count; where it is one token, it
     counts with those near it (`chances_of`).
     """
-    found = [Found(box, _score(given.tokens, spans)) for box, spans in _boxes(given.text)]
+    found = [Found(box, chance_of(given.tokens, spans) ** (1 / len(spans))) for box, spans in _boxes(given.text)]
     return [one for one in found if _makes_sense(one.box)]
 
 
@@ -229,8 +179,8 @@ def _makes_sense(box: tuple[float, float, float, float]) -> bool:
     return 0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1
 
 
-def _score(tokens: Sequence[Token], spans: Sequence[Span]) -> float:
-    """Of numbers that stand at `spans`; 1 where no tokens are known."""
+def chance_of(tokens: Sequence[Token], spans: Sequence[Span]) -> float:
+    """Probability of what stands at `spans` of a text, each token after all before it; 1 where no tokens are known."""
     if not tokens:
         return 1.0
     starts = [0, *(token.end for token in tokens)]
@@ -239,10 +189,16 @@ def _score(tokens: Sequence[Token], spans: Sequence[Span]) -> float:
         for start, token in zip(starts, tokens, strict=False)
         if any(start < last and token.end > first for first, last in spans)
     ]
-    return math.exp(sum(logs) / len(spans))
+    return math.exp(sum(logs))
 
 
 def read_count(text: str) -> int:
     """The number in an answer; -1 where there is none (or one of more than nine digits)."""
+    first, last = span_of_count(text)
+    return int(text[first:last]) if 0 < last - first < 10 else -1
+
+
+def span_of_count(text: str) -> Span:
+    """Where the number of `read_count` stands; (0, 0) where there is none."""
     found = re.search(r"[0-9]+", text)
-    return int(found.group()) if found and len(found.group()) < 10 else -1
+    return found.span() if found else (0, 0)

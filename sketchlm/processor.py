@@ -175,14 +175,19 @@ class Processor:
                 items.append(Item(raw.key, pictures, prefix, tuple(group), raw.url))
         return items
 
-    def question(self, query: Query, draw: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """(prefix, question) ids of a query, up to where the answer begins."""
+    def question(self, query: Query, draw: int, hint: str = "") -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """(prefix, question) ids of a query, up to where the answer begins; hint: words behind the template's."""
         head = head_of(self.config.prompt, 1 if query.row < 0 else 2)
-        return self._prefix(head), self._question_ids(head, question_of(query, draw, self.config.prompt))
+        words = question_of(query, draw, self.config.prompt) + (f" {hint}" if hint else "")
+        return self._prefix(head), self._question_ids(head, words)
 
     def pixels(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """[H, W, 3] uint8 of any size to the tower's [3, S, S] uint8: padded to a square, then resized."""
         return resize(pad_to_square(rgb, FILL), self.side)
+
+    def sketch_pixels(self, grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """[256, 256] uint8, dark on white, to the tower's [3, S, S] uint8."""
+        return resize(np.repeat(grey[..., None], 3, axis=2), self.side)
 
     def _rows(self, branches: Sequence[Branch], prefix: int, raw: RawSampleLike) -> list[list[Branch]]:
         """Branches that share a row: `config.branches` at most, and as many as the context holds."""
@@ -264,7 +269,7 @@ class Processor:
                 grey = np.full_like(grey, 255)
             category = raw.record.sketches[row].category
             label = -1 if self.config.blind else self.classes.get(category, -1)
-            found[row] = Picture(resize(np.repeat(grey[..., None], 3, axis=2), self.side), label=label)
+            found[row] = Picture(self.sketch_pixels(grey), label=label)
         return found
 
     def _shown(self, record: Sample) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -1,0 +1,277 @@
+"""The library: sketches, photos and words in, answers out.
+
+from sketchlm import SketchLM
+
+model = SketchLM.from_pretrained("learn")
+found = model.detect("docs/sketch.png", "docs/scene.jpg")
+found.box.xyxy, found.box.score
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar, overload
+
+from data_manifests.schema import Query
+from data_manifests.sketch import SketchSource, as_sketch, is_strokes
+from sketchlm.answer import Question, answer, chance_of, read_count, span_of_count
+from sketchlm.bundle import Bundle
+from sketchlm.detection import Boxes, DetectionConfig, detect
+from sketchlm.frame import from_frame
+from sketchlm.loading import Dtype, Quantization, open_model, processor_of
+from sketchlm.photo import PhotoSource, as_photo, fetched
+from sketchlm.processor import Picture
+from sketchlm.results import Box, Count, Detection, Reply, Shown
+
+Task = Literal["bbox", "count", "vqa"]
+Result = TypeVar("Result", Detection, Count, Reply)
+BATCH = 8
+OVERLAP = DetectionConfig.overlap
+
+
+class SketchLM:
+    """A model that reads a sketch, an image and words.
+
+    Each of `detect`, `count` and `ask` takes one image, or a list of images and gives a list; with a list, `sketch` may
+    be a list of as many, or one for all. A sketch is a path, a PIL picture, an array, or strokes
+    (`[[[x, ...], [y, ...]], ...]`): dark on white, or turned so with a warning (see `as_sketch`). None: no sketch, and
+    `text` names the object. Both: `text` says more about what is drawn ("the red one").
+    An image is a path, a URL, a PIL picture or an array, in any orientation that its EXIF tells; boxes are pixels of
+    the upright image.
+
+    What cannot be used raises ValueError; in a list of images the broken ones become results with a `reason`, so that
+    the others are not lost. An answer that cannot be read is a result with `raw` and a `reason`, always.
+    One model may be used by several threads: they take turns.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        """bundle: of `open_model`; most want `from_pretrained`."""
+        self.bundle = bundle
+        self.processor = processor_of(bundle)
+        self._turn = threading.Lock()
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | Path = "learn", device: str = "", dtype: Dtype = "", quantization: Quantization = ""
+    ) -> SketchLM:
+        """A model by name: `learn`, which comes with the package (procedural scenes, no photos); the folder of a
+        bundle; a LLaVA-1.5 in Hugging Face layout; or the hub id of either. The rest, and ValueError, as `open_model`.
+        """
+        return cls(open_model(name, device, dtype, quantization))
+
+    @overload
+    def detect(
+        self, sketch: SketchSource | None, image: list[Any], text: str = "", *, multiple: bool = False,
+        overlap: float = OVERLAP, min_score: float = 0.0, batch: int = BATCH
+    ) -> list[Detection]: ...  # fmt: skip
+    @overload
+    def detect(
+        self, sketch: SketchSource | None, image: PhotoSource, text: str = "", *, multiple: bool = False,
+        overlap: float = OVERLAP, min_score: float = 0.0, batch: int = BATCH
+    ) -> Detection: ...  # fmt: skip
+    def detect(
+        self,
+        sketch: SketchSource | None,
+        image: PhotoSource | list[Any],
+        text: str = "",
+        *,
+        multiple: bool = False,
+        overlap: float = OVERLAP,
+        min_score: float = 0.0,
+        batch: int = BATCH,
+    ) -> Detection | list[Detection]:
+        """Where what is drawn is in the image.
+
+        multiple: all instances, else the one that is named first. overlap: of two boxes that share more (IoU) the surer
+        stays. min_score: boxes that are at least so sure stay.
+        """
+        config = DetectionConfig(multiple, overlap, min_score)
+        frame = self.processor.config.prompt.frame
+        results: list[Detection] = []
+        asked = _Asked("bbox", sketch, image, text)
+        for group in self._groups(asked, batch):
+            with self._turn:
+                found = detect(self.bundle.model, self.processor, group.questions, config, batch)
+            given = [_detection(*row, frame) for row in zip(found, group.readable, group.sizes, strict=True)]
+            results += group.all(given, lambda reason, shown: Detection((), "", shown, reason))
+        return results if asked.is_list else results[0]
+
+    @overload
+    def count(
+        self, sketch: SketchSource | None, image: list[Any], text: str = "", *, batch: int = BATCH
+    ) -> list[Count]: ...
+    @overload
+    def count(
+        self, sketch: SketchSource | None, image: PhotoSource, text: str = "", *, batch: int = BATCH
+    ) -> Count: ...
+    def count(
+        self, sketch: SketchSource | None, image: PhotoSource | list[Any], text: str = "", *, batch: int = BATCH
+    ) -> Count | list[Count]:
+        """How many of what is drawn are in the image."""
+
+        results: list[Count] = []
+        asked = _Asked("count", sketch, image, text)
+        for group in self._groups(asked, batch):
+            with self._turn:
+                found = answer(self.bundle.model, self.processor, group.questions, batch)
+            given = [_count(*row) for row in zip(found, group.readable, strict=True)]
+            results += group.all(given, lambda reason, shown: Count(None, 0.0, "", shown, reason))
+        return results if asked.is_list else results[0]
+
+    @overload
+    def ask(
+        self, sketch: SketchSource | None, image: list[Any], question: str, *, max_new_tokens: int = 128,
+        brief: bool = True, batch: int = BATCH
+    ) -> list[Reply]: ...  # fmt: skip
+    @overload
+    def ask(
+        self, sketch: SketchSource | None, image: PhotoSource, question: str, *, max_new_tokens: int = 128,
+        brief: bool = True, batch: int = BATCH
+    ) -> Reply: ...  # fmt: skip
+    def ask(
+        self,
+        sketch: SketchSource | None,
+        image: PhotoSource | list[Any],
+        question: str,
+        *,
+        max_new_tokens: int = 128,
+        brief: bool = True,
+        batch: int = BATCH,
+    ) -> Reply | list[Reply]:
+        """The answer to a question about sketch and image, or the image alone.
+
+        brief: ask for a word or phrase, where the model was trained to give one, as LLaVA-1.5 is for VQA.
+        """
+        if not question.strip():
+            raise ValueError("the question is empty: ask something")
+
+        results: list[Reply] = []
+        asked = _Asked("vqa", sketch, image, question=question, brief=brief)
+        for group in self._groups(asked, batch):
+            with self._turn:
+                found = answer(self.bundle.model, self.processor, group.questions, batch, max_new_tokens)
+            given = [_reply(one, question, shown) for one, shown in zip(found, group.readable, strict=True)]
+            results += group.all(given, lambda reason, shown: Reply("", "", shown, reason, question))
+        return results if asked.is_list else results[0]
+
+    def _groups(self, asked: _Asked, batch: int) -> Iterator[_Group]:
+        """What is asked, `batch` images at a time."""
+        if batch < 1:
+            raise ValueError(f"batch is {batch}, must be at least 1")
+        for start in range(0, len(asked.images), batch):
+            yield self._group(asked, range(start, min(start + batch, len(asked.images))))
+
+    def _group(self, asked: _Asked, places: Iterable[int]) -> _Group:
+        group = _Group()
+        for place in places:
+            sketch = asked.sketches[place]
+            shown = Shown(asked.images[place], sketch, asked.text)
+            try:
+                shown = replace(shown, image=_kept(shown.image))
+                rgb = as_photo(shown.image)
+            except ValueError as error:
+                if not asked.is_list:
+                    raise
+                group.places.append((shown, str(error)))
+                continue
+            pictures: tuple[Picture, ...] = (Picture(self.processor.pixels(rgb)),)
+            if sketch is not None:
+                pictures = (Picture(self.processor.sketch_pixels(sketch)), *pictures)
+            group.places.append((shown, ""))
+            group.sizes.append((rgb.shape[1], rgb.shape[0]))
+            group.questions.append(asked.question_about(pictures))
+        return group
+
+
+class _Asked:
+    """One question of one or many images: as many sketches [256, 256] (or None) as images, and the words."""
+
+    def __init__(
+        self, task: Task, sketch: Any, image: Any, text: str = "", question: str = "", brief: bool = True
+    ) -> None:
+        self.task, self.text, self.question, self.brief = task, text.strip(), question.strip(), brief
+        sketches, self.images, self.is_list = _pairs(sketch, image)
+        if task != "vqa" and not self.text and any(one is None for one in sketches):
+            raise ValueError("there is neither a sketch nor a text: draw the object, or name it (text=...)")
+        drawn = {id(one): None if one is None else as_sketch(one) for one in sketches}
+        self.sketches = [drawn[id(one)] for one in sketches]
+
+    def question_about(self, pictures: tuple[Picture, ...]) -> Question:
+        row = len(pictures) - 2
+        query = Query(
+            query_id="",
+            task=self.task,
+            row=row,
+            category=self.text if row < 0 else "",
+            boxes=[],
+            count=-1,
+            question=self.question,
+            answers=["" if self.brief else "an answer that is longer than a phrase"],
+            match=-1,
+            answer_source="",
+        )
+        return Question(pictures, query, hint=self.text if row >= 0 else "")
+
+
+@dataclass
+class _Group:
+    """Images that are asked about together."""
+
+    places: list[tuple[Shown, str]] = field(default_factory=list)
+    """What was shown, and why it cannot be; "" where it can."""
+    questions: list[Question] = field(default_factory=list)
+    """Of those that can be shown, in their order."""
+    sizes: list[tuple[int, int]] = field(default_factory=list)
+
+    @property
+    def readable(self) -> list[Shown]:
+        return [shown for shown, reason in self.places if not reason]
+
+    def all(self, given: list[Result], broken: Callable[[str, Shown], Result]) -> list[Result]:
+        """A result for each image, in order."""
+        rest = iter(given)
+        return [broken(reason, shown) if reason else next(rest) for shown, reason in self.places]
+
+
+def _pairs(sketch: Any, image: Any) -> tuple[list[Any], list[Any], bool]:
+    """As many sketches as images, and whether a list was given."""
+    are_images = isinstance(image, (list, tuple))
+    are_sketches = isinstance(sketch, (list, tuple)) and not is_strokes(sketch)
+    images = list(image) if are_images else [image]
+    sketches = list(sketch) if are_sketches else [sketch]
+    if are_sketches and not are_images:
+        images *= len(sketches)
+    if are_images and not are_sketches:
+        sketches *= len(images)
+    if len(images) != len(sketches):
+        raise ValueError(f"{len(sketches)} sketches and {len(images)} images: give one for all, or as many")
+    return sketches, images, are_images or are_sketches
+
+
+def _kept(image: Any) -> Any:
+    """What is behind a URL is fetched once."""
+    return fetched(image) if isinstance(image, str) and "://" in image else image
+
+
+def _detection(found: Boxes, shown: Shown, size: tuple[int, int], frame: Any) -> Detection:
+    boxes = tuple(Box(*from_frame(one.box, size, frame), one.score) for one in found.kept)
+    boxes = tuple(box for box in boxes if box.x1 < box.x2 and box.y1 < box.y2)  # not those that lie in the padding
+    reason = ""
+    if not boxes:
+        reason = "no box is sure enough, or inside the image" if found.named else "the answer holds no box"
+    return Detection(boxes, found.answer.text, shown, reason, len(found.named) - len(boxes))
+
+
+def _count(given: Any, shown: Shown) -> Count:
+    number = read_count(given.text)
+    if number < 0:
+        return Count(None, 0.0, given.text, shown, "the answer holds no number")
+    return Count(number, chance_of(given.tokens, [span_of_count(given.text)]), given.text, shown)
+
+
+def _reply(given: Any, question: str, shown: Shown) -> Reply:
+    reason = "" if given.ended else "the answer was cut off: raise max_new_tokens"
+    return Reply(given.text, given.text, shown, reason or ("" if given.text else "the answer is empty"), question)

@@ -49,7 +49,7 @@ def fetched(url: str) -> bytes:
         with fsspec.open(url, "rb", **options) as file:
             data = bytes(file.read(MAX_BYTES + 1))
     except Exception as error:  # each store has its own
-        raise ValueError(f"the image cannot be fetched ({type(error).__name__}: {error})"[:300]) from None
+        raise ValueError(f"{url}: the image cannot be fetched ({type(error).__name__}: {error})"[:300]) from None
     if len(data) > MAX_BYTES:
-        raise ValueError(f"the image has more than {MAX_BYTES >> 20} MiB: fetch it yourself, and scale it down")
+        raise ValueError(f"{url}: the image has more than {MAX_BYTES >> 20} MiB: fetch it yourself, and scale it down")
     return data

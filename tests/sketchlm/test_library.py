@@ -1,0 +1,294 @@
+"""The library: every kind of input, lists and single ones alike, and nothing lost to what is broken."""
+
+from __future__ import annotations
+
+import io
+import threading
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data_manifests.sketch import SketchWarning
+from sketchlm import Count, Detection, SketchLM, library
+from sketchlm.answer import Answer, Token
+from sketchlm.bundle import Bundle, BundleInfo, save_bundle
+from sketchlm.loading import open_model
+from sketchlm.prompt import PromptConfig
+from tests.sketchlm.llava import save_published, tiny_llava, tiny_tokenizer
+
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
+STROKES = [[[20, 200, 200, 20, 20], [30, 30, 180, 180, 30]], [[60, 120], [60, 150]]]
+
+
+@pytest.fixture(scope="module")
+def model() -> SketchLM:
+    return SketchLM(Bundle(tiny_llava(seed=3), tiny_tokenizer(), BundleInfo("tests", prompt=PromptConfig(system=""))))
+
+
+@pytest.fixture(scope="module")
+def learned() -> SketchLM:
+    return SketchLM.from_pretrained("learn", device="cpu")
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    """A photo that is twice as wide as high."""
+    path = tmp_path / "photo.png"
+    noise = np.random.default_rng(0).integers(0, 255, (6, 12, 3), np.uint8)
+    Image.fromarray(noise).resize((120, 60), Image.Resampling.BICUBIC).save(path)
+    return path
+
+
+@pytest.fixture
+def drawing(tmp_path: Path) -> Path:
+    path = tmp_path / "drawing.png"
+    canvas = np.full((256, 256), 255, np.uint8)
+    canvas[60:200, 60:66] = canvas[60:66, 60:200] = canvas[60:200, 194:200] = 0
+    Image.fromarray(canvas).save(path)
+    return path
+
+
+def says(monkeypatch: pytest.MonkeyPatch, *texts: str, ended: bool = True) -> list[Any]:
+    """Let the model say these, in turn; returns the questions that it is asked."""
+    asked: list[Any] = []
+
+    def answer(_model: Any, _processor: Any, questions: Any, *_: Any) -> list[Answer]:
+        asked.extend(questions)
+        rest = texts[len(asked) - len(questions) :]
+        return [Answer(text, 0.5, (Token(len(text), 0.5),), ended) for text, _ in zip(rest, questions, strict=False)]
+
+    monkeypatch.setattr(library, "answer", answer)
+    monkeypatch.setattr("sketchlm.detection.answer", answer)
+    return asked
+
+
+# What comes in
+
+
+def test_paths_pictures_arrays_and_bytes_are_one_thing(model: SketchLM, photo: Path, drawing: Path) -> None:
+    sketches = [drawing, str(drawing), Image.open(drawing), np.asarray(Image.open(drawing)), drawing.read_bytes()]
+    images = [photo, str(photo), Image.open(photo), np.asarray(Image.open(photo)), photo.read_bytes()]
+    given = [model.ask(sketch, image, "What is it?").text for sketch, image in zip(sketches, images, strict=True)]
+    assert len(set(given)) == 1
+    assert given[0]
+
+
+def test_strokes_are_one_sketch_and_lists_of_them_are_many(
+    model: SketchLM, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrays = [np.array(stroke, np.float32).T for stroke in STROKES]
+    one, same = model.count(STROKES, photo), model.count(arrays, photo)
+    assert one.shown.sketch is not None and same.shown.sketch is not None
+    assert np.array_equal(one.shown.sketch, same.shown.sketch)
+    asked = says(monkeypatch, "3", "4")
+    assert [count.count for count in model.count([STROKES, arrays], photo)] == [3, 4]
+    assert len(asked) == 2
+
+
+def test_exif_turns_the_photo_and_boxes_are_of_the_upright_one(
+    model: SketchLM, photo: Path, drawing: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turned = tmp_path / "turned.jpg"
+    upright = Image.open(photo).convert("RGB")
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored turned by 90 degrees
+    upright.transpose(Image.Transpose.ROTATE_90).save(turned, exif=exif, quality=95)
+    says(monkeypatch, *["[0.00, 0.25, 0.50, 0.75]"] * 2)
+    boxes = [model.detect(drawing, path).box for path in (photo, turned)]
+    # a 120 x 60 photo lies in rows 30 to 90 of its square
+    assert [box.xyxy for box in boxes if box] == [(0, 0, 60, 60)] * 2
+
+
+@pytest.fixture
+def server(photo: Path) -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            found = self.path == "/photo.png"
+            self.send_response(200 if found else 404)
+            self.end_headers()
+            if found:
+                self.wfile.write(photo.read_bytes())
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    http = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=http.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{http.server_port}"
+    http.shutdown()
+
+
+def test_urls_are_fetched(model: SketchLM, photo: Path, drawing: Path, server: str) -> None:
+    question = "What is it?"
+    assert model.ask(drawing, f"{server}/photo.png", question).text == model.ask(drawing, photo, question).text
+    with pytest.raises(ValueError, match=r"nothing.png: the image cannot be fetched \(FileNotFoundError"):
+        model.ask(drawing, f"{server}/nothing.png", question)
+
+
+def test_without_a_sketch_words_name_the_object(
+    model: SketchLM, photo: Path, drawing: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = says(monkeypatch, *["2"] * 3)
+    model.count(None, photo, text="dog")
+    model.count(drawing, photo, text="the red one")
+    model.ask(None, photo, "Is it red?")
+    alone, both, text = (model.processor.tokenizer.decode(sum(_ids(model, one), ())) for one in asked)
+    assert "the number of dog objects in the image" in alone
+    assert alone.count("<image>") == text.count("<image>") == both.count("<image>") // 2
+    assert both.endswith("resemble the sketch. the red one ASSISTANT :")
+    assert "Is it red?" in text
+    with pytest.raises(ValueError, match="neither a sketch nor a text"):
+        model.detect(None, photo)
+    with pytest.raises(ValueError, match="the question is empty"):
+        model.ask(drawing, photo, " ")
+
+
+def _ids(model: SketchLM, one: Any) -> Any:
+    return model.processor.question(one.query, one.draw, one.hint)
+
+
+def test_bad_sketches_are_told(model: SketchLM, photo: Path, tmp_path: Path, drawing: Path) -> None:
+    with pytest.raises(ValueError, match="the sketch is blank"):
+        model.count(np.full((256, 256), 255, np.uint8), photo)
+    inverted = 255 - np.asarray(Image.open(drawing))
+    with pytest.warns(SketchWarning, match="inverted to dark on white"):
+        turned = model.count(inverted, photo)
+    assert turned.shown.sketch is not None
+    assert np.array_equal(turned.shown.sketch, model.count(drawing, photo).shown.sketch)
+    with pytest.raises(ValueError, match="there is no file"):
+        model.count(tmp_path / "none.png", photo)
+    with pytest.raises(ValueError, match="2 sketches and 3 images"):
+        model.count([drawing, drawing], [photo] * 3)
+
+
+# Lists
+
+
+def test_a_broken_image_of_a_list_is_a_result_with_a_reason(
+    model: SketchLM, photo: Path, drawing: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(photo.read_bytes()[:100])
+    huge = tmp_path / "huge.png"
+    Image.new("1", (9000, 9000)).save(huge)
+    counts = model.count(drawing, [photo, broken, photo, huge], batch=2)
+    assert [bool(one.reason and not one.raw) for one in counts] == [False, True, False, True]
+    assert "broken.jpg" in counts[1].reason and "cannot be read" in counts[1].reason
+    assert "81 megapixels" in counts[3].reason
+    for path in (broken, huge):
+        with pytest.raises(ValueError, match=path.name):
+            model.count(drawing, path)
+    assert model.detect(drawing, []) == []
+
+
+def test_batches_answer_as_one_by_one(learned: SketchLM) -> None:
+    scene, sketches = EXAMPLES / "scene.jpg", sorted(EXAMPLES.glob("*.png"))
+    one = [learned.detect(sketch, scene, multiple=True) for sketch in sketches]
+    many = learned.detect(sketches, [scene] * len(sketches), multiple=True)
+    assert len({found.raw for found in one}) == len(sketches) > 1
+    assert [found.raw for found in many] == [found.raw for found in one]
+    for a, b in zip(one, many, strict=True):
+        assert [box.score for box in a.boxes] == pytest.approx([box.score for box in b.boxes], abs=1e-5)
+
+
+def test_threads_take_turns(model: SketchLM, photo: Path, drawing: Path) -> None:
+    expected = model.ask(drawing, photo, "What is it?").text
+    said: list[str] = []
+    threads = [
+        threading.Thread(target=lambda: said.append(model.ask(drawing, photo, "What is it?").text)) for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert said == [expected] * 4
+
+
+# What comes out
+
+
+def test_what_cannot_be_read_is_a_result_with_its_words(
+    model: SketchLM, photo: Path, drawing: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    says(monkeypatch, *["I see no numbers"] * 2)
+    found = model.detect(drawing, photo)
+    assert (found.boxes, found.box, found.raw) == ((), None, "I see no numbers")
+    assert found.reason == "the answer holds no box"
+    count = model.count(drawing, photo)
+    assert (count.count, count.reason) == (None, "the answer holds no number")
+    says(monkeypatch, "a very lo", ended=False)
+    assert "cut off" in model.ask(drawing, photo, "What?").reason
+
+
+def test_several_boxes_are_suppressed_and_the_padding_holds_none(
+    model: SketchLM, photo: Path, drawing: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "[0.10, 0.30, 0.40, 0.60], [0.11, 0.30, 0.41, 0.60], [0.60, 0.30, 0.80, 0.60], [0.10, 0.01, 0.30, 0.20]"
+    says(monkeypatch, *[text] * 3)
+    found = model.detect(drawing, photo, multiple=True)
+    assert [box.xyxy for box in found.boxes] == [
+        pytest.approx((12, 6, 48, 42)),
+        pytest.approx((72, 6, 96, 42)),
+    ]
+    assert found.dropped == 2
+    assert len(model.detect(drawing, photo, multiple=True, overlap=1.0).boxes) == 3
+    assert len(model.detect(drawing, photo).boxes) == 1
+
+
+def test_results_are_pictures(model: SketchLM, photo: Path, drawing: Path, tmp_path: Path) -> None:
+    found = model.detect(drawing, photo)
+    results = [found, replace(found, boxes=()), model.count(drawing, photo), model.ask(None, photo, "What?")]
+    for number, result in enumerate(results):
+        path = tmp_path / f"{number}.png"
+        result.save(path)
+        assert min(Image.open(path).size) > 300
+        assert Image.open(io.BytesIO(result._repr_png_())).size == Image.open(path).size
+    with pytest.raises(ValueError, match="name it .png or .jpg"):
+        found.save(tmp_path / "picture.nothing")
+
+
+def test_results_are_small(model: SketchLM, photo: Path, drawing: Path) -> None:
+    """They hold the image as it was given, not its pixels."""
+    assert model.count(drawing, photo).shown.image == photo
+
+
+# Models
+
+
+def test_models_by_name(tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    save_bundle(folder, tiny_llava(seed=3), tiny_tokenizer(), BundleInfo("finetune"))
+    assert SketchLM.from_pretrained(folder, "cpu").bundle.info.stage == "finetune"
+    save_published(tmp_path / "llava")
+    plain = open_model(tmp_path / "llava", "cpu")
+    assert plain.info.stage == "base"
+    assert not any(parameter.requires_grad for parameter in plain.model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "nothing"}, "no model nothing: there is no folder nothing"),
+        ({"device": "toaster"}, "device is 'toaster'"),
+        ({"dtype": "float8"}, "dtype is 'float8'"),
+        ({"quantization": "2bit"}, "quantization is '2bit'"),
+        ({"quantization": "4bit", "device": "cpu"}, "needs a GPU and bitsandbytes"),
+    ],
+)
+def test_models_that_cannot_be_had(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SketchLM.from_pretrained(**options)
+
+
+def test_nothing_is_said_of_a_clean_drawing(model: SketchLM, photo: Path, drawing: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", SketchWarning)
+        assert isinstance(model.detect(drawing, photo), Detection)
+        assert isinstance(model.count(drawing, photo), Count)

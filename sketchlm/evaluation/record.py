@@ -45,6 +45,8 @@ class Example(_Record):
     """One question as pictures; paths are relative to the folder of the record."""
 
     kind: Literal["best", "worst", "random"]
+    key: str = ""
+    """Of its answer (`AnswerRecord.key`), by which another model's is found; "" in records from before it was kept."""
     question: str
     said: str
     truth: str

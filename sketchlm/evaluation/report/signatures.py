@@ -1,0 +1,296 @@
+"""Failure signatures: what goes wrong with models of this kind, each looked for by a rule and told with its numbers.
+
+A signature is seen, or not seen, only where a 95 % interval says so; else it cannot be told, and the report says what
+would be needed. Several places are looked at for most: one where it is seen is enough.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from data_manifests.schema import Measured
+from sketchlm.evaluation.record import Entry, Evaluation
+from sketchlm.evaluation.report.answers import TASKS, Answers, boxes_of, gap, is_unread
+from sketchlm.evaluation.report.folder import Folder, read_folder, write_text
+from sketchlm.evaluation.report.table import CONTROLS, title_of
+from sketchlm.metrics import Figure, average, figures
+
+SIGNATURES: Final = "signatures.json"
+
+LOW_SBIR: Final = 0.75
+"""Balanced accuracy, half way from guessing (0.5) to always right."""
+LOW_RETRIEVAL: Final = 0.39
+"""Precision@1: O3SLM-7B's 0.65, less the 40 % that it loses without sketch alignment."""
+STYLE_LOSS: Final = 0.05
+"""What a model may lose in a style that it never saw: O3SLM-7B's own largest loss, COCO counting, 35.6 to 30.2 %."""
+HIGH_VQA: Final = 0.6
+"""LLaVA-1.5 answers 80.0 % of VQAv2 and O3SLM 76.6 %: clearly able, if below them."""
+LOW_DETECTION: Final = 0.15
+"""Acc@0.5, between LLaVA-1.5-7B, which grounds little (9.7 % at most), and O3SLM-7B (21.5 % at least)."""
+CROWD: Final = 3
+"""True instances from which an image is crowded: one box more or less is no longer most of the answer."""
+SPURIOUS: Final = 0.1
+"""Share of the boxes of crowds that may show nothing true, or what another box has: one in ten."""
+LEAST_GAIN: Final = 0.05
+"""What its own sketch has to add over a wrong or a white one, for the model to be said to look at it."""
+UNREADABLE: Final = 0.05
+"""Share of answers that may hold nothing to read: one in twenty."""
+
+Verdict = Literal["seen", "not seen", "cannot be told"]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One number that a signature is told from, with what it says by itself."""
+
+    what: str
+    figure: Figure
+    limit: float
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """One way to fail, and whether it is seen."""
+
+    name: str
+    verdict: Verdict
+    rule: str
+    """In words, with its limits."""
+    told: str
+    """What was found, or what is lacking, in words."""
+    evidence: tuple[Evidence, ...] = ()
+
+
+def signatures(evaluation: Evaluation, folder: str | Path | Folder) -> list[Signature]:
+    """All of them, in the order of a report.
+
+    folder: that of the evaluation, whose answers they are told from. Raises ValueError as `read_folder` does.
+    """
+    found = folder if isinstance(folder, Folder) else read_folder(folder)
+    found = Folder(found.path, evaluation, found.answers)
+    return [
+        sketch_ignored(found),
+        style_overfit(found),
+        frozen_connector(found),
+        words_without_places(found),
+        crowds(found, "hallucinated", "Hallucinated boxes in crowds", "show nothing true (IoU below 0.1 with any)"),
+        crowds(found, "duplicates", "Duplicate boxes in crowds", "show what a better box has taken"),
+        answers_unreadable(found),
+    ]
+
+
+def write_signatures(path: Path, found: Sequence[Signature]) -> None:
+    """As JSON; a figure that no question enters has no numbers."""
+    told = [asdict(signature) for signature in found]
+    for one in told:
+        for item in one["evidence"]:
+            item["figure"] = {name: value for name, value in item["figure"].items() if value == value}
+    write_text(path, json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+
+
+def sketch_ignored(folder: Folder) -> Signature:
+    """Asked no better than with a wrong sketch, or a white page."""
+    evidence = []
+    for entry in _asked(folder):
+        for condition in ("shuffled", "blank"):
+            control = _control(folder, entry, condition)
+            mine, theirs = folder.of(entry), folder.of(control) if control else None
+            if mine is None or theirs is None or not mine.head or mine.head not in theirs.measures:
+                continue
+            figure = gap(mine, theirs, mine.head)
+            what = f"{_where(entry)}: {mine.head} above {CONTROLS[condition]}"
+            verdict = _below(figure, LEAST_GAIN)
+            if verdict == "cannot be told" and figure.low > 0:
+                verdict = "not seen"  # it gains something, be it how little
+            evidence.append(Evidence(what, figure, LEAST_GAIN, verdict))
+    return _signature(
+        "Sketch ignored",
+        f"Seen where the answers are less than {_points(LEAST_GAIN)} better with the sketch than with another "
+        "question's, or with a white page; not seen where they are better at all.",
+        evidence,
+        "needs the conditions shuffled or blank, with their answers",
+    )
+
+
+def style_overfit(folder: Folder) -> Signature:
+    """Good with drawings as in training, poor with others."""
+    evidence = []
+    entries = _asked(folder)
+    for unseen in (entry for entry in entries if entry.style == "unseen"):
+        for seen in (e for e in entries if e.style == "seen" and _what(e) == _what(unseen)):
+            mine, theirs = folder.of(seen), folder.of(unseen)
+            if mine is None or theirs is None or not mine.head or mine.head not in theirs.measures:
+                continue
+            figure = gap(mine, theirs, mine.head)
+            what = f"{_where(seen)}: {mine.head} above that with {title_of(unseen.sketches)}"
+            evidence.append(Evidence(what, figure, STYLE_LOSS, _above(figure, STYLE_LOSS)))
+    return _signature(
+        "Style overfit",
+        f"Seen where a source of sketches whose style was trained on is more than {_points(STYLE_LOSS)} better than "
+        "one whose style was not.",
+        evidence,
+        "needs sketches of a seen and of an unseen style in one protocol",
+    )
+
+
+def frozen_connector(folder: Folder) -> Signature:
+    """Low SBIR of a model whose connector was not trained."""
+    evidence = []
+    for entry in _asked(folder):
+        limit = {"sbir": LOW_SBIR, "retrieval": LOW_RETRIEVAL}.get(entry.task)
+        answers = folder.of(entry)
+        if limit is not None and answers is not None and answers.head:
+            figure = answers.figure(answers.head)
+            evidence.append(Evidence(f"{_where(entry)}: {answers.head}", figure, limit, _below(figure, limit)))
+    connector = str(folder.evaluation.model.facts.get("connector", ""))
+    found = _signature(
+        "Low SBIR with a frozen connector",
+        f"Seen where the connector was frozen and SBIR is low: balanced accuracy below {_percent(LOW_SBIR)}, or "
+        f"precision@1 of a gallery below {_percent(LOW_RETRIEVAL)}.",
+        evidence,
+        "needs sbir or retrieval",
+    )
+    if connector == "frozen" or not evidence or found.verdict == "not seen":
+        return found
+    if connector:
+        low = " SBIR is low all the same: look at the sketches and the training first." * (found.verdict == "seen")
+        return _told(found, "not seen", f"The connector was trained ({connector}).{low}")
+    return _told(found, "cannot be told", f"Whether the connector was frozen is not in the model's facts. {found.told}")
+
+
+def words_without_places(folder: Folder) -> Signature:
+    """High VQA and low detection: what, without where."""
+    high = _evidence_of(folder, "vqa", HIGH_VQA, _above)
+    low = _evidence_of(folder, "bbox", LOW_DETECTION, _below)
+    rule = (
+        f"Seen where VQA is above {_percent(HIGH_VQA)} and a single box's Acc@0.5 below {_percent(LOW_DETECTION)}: "
+        "the model knows what, and not where."
+    )
+    name, evidence = "High VQA, low detection", tuple(high + low)
+    if not high or not low:
+        lacks = " and ".join(task for task, part in (("vqa", high), ("bbox", low)) if not part)
+        return Signature(name, "cannot be told", rule, f"Needs answers of {lacks}.", evidence)
+    sides = [_any(part) for part in (high, low)]
+    verdict: Verdict = "seen" if sides == ["seen", "seen"] else "not seen" if "not seen" in sides else "cannot be told"
+    told = {"seen": "VQA is high and detection low.", "cannot be told": "An interval holds its limit: ask more."}
+    both = f"VQA is {_words(sides[0], 'high')}, detection {_words(sides[1], 'low')}."
+    return Signature(name, verdict, rule, told.get(verdict, both), evidence)
+
+
+def crowds(folder: Folder, measure: str, name: str, what: str) -> Signature:
+    """Boxes too many where there are many instances."""
+    evidence = []
+    for entry in _asked(folder):
+        answers = folder.of(entry)
+        if entry.task != "boxes" or answers is None:
+            continue
+        crowd = answers.where(lambda record: len(boxes_of(record.truth)) >= CROWD)
+        figure = crowd.figure(measure)
+        if figure.n:
+            said = f"{_where(entry)}: {measure} of {CROWD} and more"
+            evidence.append(Evidence(said, figure, SPURIOUS, _above(figure, SPURIOUS)))
+    return _signature(
+        name,
+        f"Seen where more than {_percent(SPURIOUS)} of the boxes found in images of {CROWD} and more instances {what}.",
+        evidence,
+        f"needs boxes in images of {CROWD} and more instances",
+    )
+
+
+def answers_unreadable(folder: Folder) -> Signature:
+    """Answers that hold no number or box."""
+    evidence = []
+    for entry in _asked(folder):
+        answers = folder.of(entry)
+        if answers is None or not TASKS[entry.task].reads or not answers.records:
+            continue
+        flags = [[float(is_unread(entry.task, record))] for record in answers.records]
+        figure = figures(flags, {"": average(("unread",), "unread")}, answers.images)[""]
+        evidence.append(Evidence(f"{_where(entry)}: unreadable", figure, UNREADABLE, _above(figure, UNREADABLE)))
+    return _signature(
+        "Answers unreadable",
+        f"Seen where more than {_percent(UNREADABLE)} of the answers hold no number or box.",
+        evidence,
+        "needs count, bbox or boxes",
+    )
+
+
+def _asked(folder: Folder) -> list[Entry]:
+    return [entry for entry in folder.evaluation.entries if entry.condition == "asked"]
+
+
+def _what(entry: Entry) -> tuple[str, Measured]:
+    return entry.protocol, entry.task
+
+
+def _where(entry: Entry) -> str:
+    sketches = f", {title_of(entry.sketches)}" if entry.sketches else ""
+    return f"{entry.protocol}, {TASKS[entry.task].short}{sketches}"
+
+
+def _control(folder: Folder, entry: Entry, condition: str) -> Entry | None:
+    """The same questions under a condition."""
+    for other in folder.evaluation.entries:
+        if _what(other) == _what(entry) and other.sketches == entry.sketches and other.condition == condition:
+            return other
+    return None
+
+
+def _evidence_of(
+    folder: Folder, task: Measured, limit: float, judge: Callable[[Figure, float], Verdict]
+) -> list[Evidence]:
+    evidence = []
+    for entry in _asked(folder):
+        answers: Answers | None = folder.of(entry)
+        if entry.task == task and answers is not None and answers.head:
+            figure = answers.figure(answers.head)
+            evidence.append(Evidence(f"{_where(entry)}: {answers.head}", figure, limit, judge(figure, limit)))
+    return evidence
+
+
+def _below(figure: Figure, limit: float) -> Verdict:
+    return "seen" if figure.high < limit else "not seen" if figure.low >= limit else "cannot be told"
+
+
+def _above(figure: Figure, limit: float) -> Verdict:
+    return "seen" if figure.low > limit else "not seen" if figure.high <= limit else "cannot be told"
+
+
+def _any(evidence: Iterable[Evidence]) -> Verdict:
+    """Seen where it is seen anywhere; not seen where it is nowhere, for sure."""
+    verdicts = {one.verdict for one in evidence}
+    return "seen" if "seen" in verdicts else "cannot be told" if "cannot be told" in verdicts else "not seen"
+
+
+def _signature(name: str, rule: str, evidence: Sequence[Evidence], lacks: str) -> Signature:
+    if not evidence:
+        return Signature(name, "cannot be told", rule, f"{lacks[:1].upper()}{lacks[1:]}.")
+    verdict = _any(evidence)
+    mine = [one for one in evidence if one.verdict == verdict]
+    told = {
+        "seen": f"In {len(mine)} of {len(evidence)} figures.",
+        "not seen": f"In none of {len(evidence)} figures.",
+        "cannot be told": f"{len(mine)} of {len(evidence)} intervals hold the limit: ask more questions.",
+    }[verdict]
+    return Signature(name, verdict, rule, told, tuple(evidence))
+
+
+def _told(signature: Signature, verdict: Verdict, told: str) -> Signature:
+    return Signature(signature.name, verdict, signature.rule, told, signature.evidence)
+
+
+def _words(verdict: Verdict, word: str) -> str:
+    return {"seen": word, "not seen": f"not {word}", "cannot be told": f"perhaps {word}"}[verdict]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:g} %"
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:g} points"

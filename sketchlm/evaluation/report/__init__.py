@@ -1,6 +1,8 @@
 """The report of an evaluation: what its record says, as Markdown and as a self-contained page.
 
 folder.py      the record and its answers, read and checked
+task.py        the tasks and their measures
+values.py      what an answer holds
 answers.py     answers as rows of scores; parts and differences of them
 table.py       the tables of a protocol, published rows beside ours
 breakdown.py   where a model is right and wrong
@@ -9,7 +11,8 @@ picture.py     examples as pictures
 content.py     all of it, worked out once
 document.py    `report.md`
 page.py        `report.html`
-comparison.py  two models side by side
+comparison.py  two models side by side: `comparison.md` and `comparison.html`
+parting.py     where they part
 """
 
 from __future__ import annotations

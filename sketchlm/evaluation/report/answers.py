@@ -4,135 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
 
 import numpy as np
 
 from data_manifests.schema import Measured
 from sketchlm.evaluation.record import AnswerRecord
-from sketchlm.metrics import (
-    BOX,
-    BOXES,
-    COUNTING,
-    RETRIEVAL,
-    VQA,
-    BoxesRow,
-    BoxRow,
-    CountRow,
-    Figure,
-    Measure,
-    RetrievalRow,
-    Values,
-    VqaRow,
-    average,
-    balanced_accuracy,
-    differences,
-    figures,
-)
-
-SURE: Final = 0.5
-"""p(yes) from which an answer counts as yes."""
-LOWER: Final = frozenset(
-    {"MAE", "unreadable", "tied", "excluded", "duplicates", "hallucinated"}
-    | {"duplicates, suppressed", "hallucinated, suppressed"}
-)
-"""Measures of which less is better."""
-NEITHER: Final = frozenset({"said yes"})
-"""Measures of which neither more nor less is better."""
-NO_SHARES: Final = frozenset({"MAE"})
-"""Measures that are no shares from 0 to 1."""
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """A task as a report shows it."""
-
-    title: str
-    short: str
-    """For a big number."""
-    fields: tuple[str, ...]
-    """Of a row."""
-    measures: Mapping[str, Measure]
-    head: tuple[str, ...]
-    """Measures that say most, of which the first that there is counts."""
-    columns: tuple[str, ...]
-    """Measures of a table whose protocol names none."""
-    reads: bool = False
-    """Whether something is read in what the model said, so that an answer can be unreadable."""
-
-
-SBIR_FIELDS: Final = ("right", "truth", "yes")
-DESCRIBE_FIELDS: Final = ("named", "iou", "half", "unread")
-TASKS: Final[dict[Measured, Task]] = {
-    "sbir": Task(
-        title="Is it in the image?",
-        short="SBIR",
-        fields=SBIR_FIELDS,
-        measures={
-            "balanced accuracy": balanced_accuracy,  # it reads the first two columns
-            "accuracy": average(SBIR_FIELDS, "right"),
-            "said yes": average(SBIR_FIELDS, "yes"),
-        },
-        head=("balanced accuracy",),
-        columns=("balanced accuracy", "accuracy"),
-    ),
-    "count": Task(
-        title="Counting",
-        short="COUNT",
-        fields=CountRow._fields,
-        measures=COUNTING,
-        head=("exact",),
-        columns=("exact", "exact, present", "within 1", "MAE", "unreadable"),
-        reads=True,
-    ),
-    "bbox": Task(
-        title="Detection, one box",
-        short="BBOX",
-        fields=BoxRow._fields,
-        measures=BOX,
-        head=("Acc@0.5", "own Acc@0.5"),
-        columns=("Acc", "Acc@0.5", "Acc-S", "Acc-M", "Acc-L"),
-        reads=True,
-    ),
-    "boxes": Task(
-        title="Detection, every instance",
-        short="BOXES",
-        fields=BoxesRow._fields,
-        measures=BOXES,
-        head=("F1",),
-        columns=("precision", "recall", "F1", "duplicates", "hallucinated"),
-        reads=True,
-    ),
-    "vqa": Task(
-        title="Questions",
-        short="VQA",
-        fields=VqaRow._fields,
-        measures=VQA,
-        head=("VQAv2 accuracy", "exact"),
-        columns=("VQAv2 accuracy", "exact"),
-    ),
-    "retrieval": Task(
-        title="A gallery ranked",
-        short="SBIR, gallery",
-        fields=RetrievalRow._fields,
-        measures=RETRIEVAL,
-        head=("precision@1",),
-        columns=("precision@1", "precision@5", "precision@10", "hit@10", "mAP"),
-    ),
-    "describe": Task(
-        title="Descriptions",
-        short="DESCRIBE",
-        fields=DESCRIBE_FIELDS,
-        measures={
-            "class named": average(DESCRIBE_FIELDS, "named"),
-            "Acc@0.5": average(DESCRIBE_FIELDS, "half"),
-            "mean IoU": average(DESCRIBE_FIELDS, "iou"),
-            "no box": average(DESCRIBE_FIELDS, "unread"),
-        },
-        head=("class named",),
-        columns=("class named", "Acc@0.5", "mean IoU", "no box"),
-    ),
-}
+from sketchlm.evaluation.report.task import TASKS
+from sketchlm.evaluation.report.values import SURE, boxes_of, count_of, grades, p_yes, yes_or_no
+from sketchlm.metrics import Figure, Measure, Values, differences, figures
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,59 +90,6 @@ def _what(error: Exception) -> str:
     return f"its row has no {error}" if isinstance(error, KeyError) else str(error)
 
 
-def yes_or_no(record: AnswerRecord) -> int:
-    """The truth of an sbir question. Raises ValueError for what is neither 0 nor 1."""
-    if record.truth not in (0, 1):
-        raise ValueError(f"truth is {record.truth!r:.80}, must be 0 or 1")
-    return int(record.truth)
-
-
-def p_yes(record: AnswerRecord) -> float | None:
-    """Of an sbir answer; None where it was not found. Raises ValueError for what is no probability."""
-    if record.found is None:
-        return None
-    if not isinstance(record.found, int | float) or not 0 <= record.found <= 1:
-        raise ValueError(f"found is {record.found!r:.80}, must be p(yes), 0 to 1")
-    return float(record.found)
-
-
-def count_of(value: object) -> int:
-    """A count as it was read or is true; -1 where there is none. Raises ValueError for what is no number."""
-    if value is None:
-        return -1
-    if not isinstance(value, int | float) or value != value or abs(value) > 1e9:
-        raise ValueError(f"count is {value!r:.80}, must be a number")
-    return int(value)
-
-
-def boxes_of(value: object) -> list[list[float]]:
-    """One box, a list of them, or none, as a list. Raises ValueError for what are no boxes."""
-    if value is None:
-        return []
-    listed: list[Any] = value if isinstance(value, list) else [value]
-    boxes = [listed] if listed and not isinstance(listed[0], list) else listed
-    for box in boxes:
-        if not isinstance(box, list) or len(box) not in (4, 5) or not all(isinstance(v, int | float) for v in box):
-            raise ValueError(f"box is {box!r:.80}, must be four numbers, or five with its score")
-    return boxes
-
-
-def grades(record: AnswerRecord) -> list[int]:
-    """Of the first images of a ranking, 0 = not relevant. Raises ValueError for what is no ranking."""
-    found = record.found or []
-    try:
-        return [int(grade) for _, _, grade in found]
-    except (TypeError, ValueError):
-        raise ValueError(f"found is {found!r:.80}, must be [image id, p(yes), grade] each") from None
-
-
-def is_unread(task: Measured, record: AnswerRecord) -> bool:
-    """Whether nothing could be read in what was said, though there is something to say."""
-    if task == "boxes" and not boxes_of(record.truth):
-        return False  # no box is the right answer
-    return bool(record.reason) or (TASKS[task].reads and record.found is None)
-
-
 def joined(parts: Sequence[Answers]) -> Answers:
     """Several of one task as one."""
     records = tuple(record for part in parts for record in part.records)
@@ -311,10 +137,9 @@ class Paired:
     mine: Answers
     theirs: Answers
 
-    def difference(self, name: str) -> Figure:
-        """How much higher a measure of mine is; the interval is that of the difference."""
-        measure = {"": self.mine.measures[name]}
-        return differences(self.mine.rows, self.theirs.rows, measure, self.mine.images)[""]
+    def differences(self) -> dict[str, Figure]:
+        """How much higher each measure of mine is, with the interval of the difference."""
+        return differences(self.mine.rows, self.theirs.rows, self.mine.measures, self.mine.images)
 
 
 def paired(mine: Answers, theirs: Answers) -> Paired:

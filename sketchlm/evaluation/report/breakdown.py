@@ -10,19 +10,10 @@ from typing import Final
 import numpy as np
 
 from sketchlm.evaluation.record import Entry
-from sketchlm.evaluation.report.answers import (
-    Answers,
-    boxes_of,
-    count_of,
-    gap,
-    grades,
-    is_unread,
-    joined,
-    p_yes,
-    yes_or_no,
-)
+from sketchlm.evaluation.report.answers import Answers, gap, joined
 from sketchlm.evaluation.report.folder import Folder
 from sketchlm.evaluation.report.table import title_of
+from sketchlm.evaluation.report.values import boxes_of, count_of, grades, is_unread, p_yes, yes_or_no
 from sketchlm.metrics import Figure, average, figures
 
 FEW: Final = 10

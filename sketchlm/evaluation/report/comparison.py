@@ -7,19 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from data_manifests.schema import Measured
-from sketchlm.evaluation.record import AnswerRecord, Entry, Example
-from sketchlm.evaluation.report.answers import LOWER, NEITHER, NO_SHARES, TASKS, Answers, boxes_of, p_yes, paired
+from sketchlm.evaluation.record import Entry
+from sketchlm.evaluation.report.answers import paired
 from sketchlm.evaluation.report.folder import Folder, read_folder, write_text
 from sketchlm.evaluation.report.page import asked_text, environment, what_it_is
-from sketchlm.evaluation.report.picture import Card, Mark, Pictures, card, mark_of
+from sketchlm.evaluation.report.parting import Parting, partings
 from sketchlm.evaluation.report.table import CONTROLS, title_of
+from sketchlm.evaluation.report.task import LOWER, NEITHER, NO_SHARES, TASKS
 from sketchlm.evaluation.report.wording import interval, markdown, markdown_table, number, signed, signed_interval
 from sketchlm.metrics import Figure
 
 COMPARISON: Final = "comparison"
-PARTINGS: Final = 12
-"""Examples of each kind at most where one is right and the other wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +63,6 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
-class Parting:
-    """A question that one model has right and the other wrong."""
-
-    card: Card
-    said: tuple[str, str]
-    """By A and by B."""
-    marks: tuple[Mark, Mark]
-    boxes: tuple[list[list[float]], list[list[float]]]
-    """Found by A and by B, as shares of the picture."""
-
-
-@dataclass(frozen=True, slots=True)
 class Comparison:
     """All of it."""
 
@@ -118,7 +104,7 @@ def compare(a: Folder, b: Folder) -> Comparison:
             f"{a.path} and {b.path} have no entry in common ({_some(mine)}; {_some(theirs)}): evaluate both with "
             "the same protocols"
         )
-    partings, unkeyed = _partings(a, b, [(mine[name], theirs[name]) for name in both])
+    parted, unkeyed = partings(a, b, [(mine[name], theirs[name]) for name in both])
     return Comparison(
         a=a,
         b=b,
@@ -126,7 +112,7 @@ def compare(a: Folder, b: Folder) -> Comparison:
         only_a=tuple(name for name in mine if name not in theirs),
         only_b=tuple(name for name in theirs if name not in mine),
         settings=tuple(_differing(a, b)),
-        partings=partings,
+        partings=parted,
         unkeyed=unkeyed,
     )
 
@@ -138,16 +124,13 @@ def _some(entries: dict[str, Entry]) -> str:
 def _pair(a: Folder, b: Folder, mine: Entry, theirs: Entry) -> Pair:
     answers = a.of(mine), b.of(theirs)
     found = paired(answers[0], answers[1]) if answers[0] and answers[1] else None
+    differences = found.differences() if found else {}
     columns = TASKS[mine.task].columns
-    names = [
-        name for name in dict.fromkeys((*columns, *mine.figures)) if name in mine.figures and name in theirs.figures
-    ]
     lines = []
-    for name in names:
-        known = found is not None and name in found.mine.measures and len(found.mine.records) > 0
-        difference = found.difference(name) if found is not None and known else None
-        if name in columns or difference is None or difference.n:
-            there = difference if difference is not None and difference.value == difference.value else None
+    for name in dict.fromkeys((*columns, *mine.figures)):
+        if name in mine.figures and name in theirs.figures:
+            known = differences.get(name)
+            there = known if known is not None and known.value == known.value else None
             lines.append(Line(name, mine.figures[name], theirs.figures[name], there))
     return Pair(mine, theirs, tuple(lines), len(found.mine.records) if found else 0)
 
@@ -157,75 +140,6 @@ def _differing(a: Folder, b: Folder) -> Iterator[tuple[str, str, str]]:
     for name in dict.fromkeys((*mine, *theirs)):
         if mine.get(name) != theirs.get(name):
             yield name, str(mine.get(name, "not set")), str(theirs.get(name, "not set"))
-
-
-def _partings(
-    a: Folder, b: Folder, both: Sequence[tuple[Entry, Entry]]
-) -> tuple[tuple[tuple[str, tuple[Parting, ...]], ...], int]:
-    """Among the examples of either record, those that only one has right."""
-    found: dict[str, list[Parting]] = {"A": [], "B": []}
-    unkeyed = 0
-    pictures = Pictures(a.path), Pictures(b.path)
-    for mine, theirs in both:
-        if mine.condition != "asked" or mine.task == "retrieval":
-            continue
-        answers = a.of(mine), b.of(theirs)
-        if answers[0] is None or answers[1] is None:
-            continue
-        known: set[str] = set()
-        for entry, source in ((mine, pictures[0]), (theirs, pictures[1])):
-            for example in entry.examples:
-                unkeyed += not example.key
-                if not example.key or example.key in known:
-                    continue
-                known.add(example.key)
-                parting = _parting(source, mine.task, example, answers[0], answers[1])
-                if parting is not None and len(them := found["A" if parting.marks[0] == "right" else "B"]) < PARTINGS:
-                    them.append(parting)
-    return tuple((side, tuple(them)) for side, them in found.items() if them), unkeyed
-
-
-def _parting(pictures: Pictures, task: Measured, example: Example, a: Answers, b: Answers) -> Parting | None:
-    places = [_place(side, example.key) for side in (a, b)]
-    if None in places:
-        return None
-    sides = [side.at([place]) for side, place in zip((a, b), places, strict=True) if place is not None]
-    marks = [_mark(side) for side in sides]
-    if marks.count("right") != 1:
-        return None
-    records = [side.records[0] for side in sides]
-    boxes = [_shares(record, example) for record in records]
-    said = [_said(task, record) for record in records]
-    return Parting(card(pictures, task, example), (said[0], said[1]), (marks[0], marks[1]), (boxes[0], boxes[1]))
-
-
-def _place(answers: Answers, key: str) -> int | None:
-    places = [place for place, record in enumerate(answers.records) if record.key == key]
-    return places[0] if len(places) == 1 else None
-
-
-def _mark(one: Answers) -> Mark:
-    """Of a single answer, by the head measure of it alone."""
-    return mark_of(one.task, one.measures[one.head](one.rows) if one.head else 0.0)
-
-
-def _said(task: Measured, record: AnswerRecord) -> str:
-    if task != "sbir":
-        return record.said
-    yes = p_yes(record)
-    return "nothing readable" if yes is None else f"{'yes' if yes >= 0.5 else 'no'} ({yes:.2f})"
-
-
-def _shares(record: AnswerRecord, example: Example) -> list[list[float]]:
-    """Boxes found, pixels, as shares of the picture: its size follows from a true box that is known as both."""
-    if not example.true_boxes:
-        return []
-    true = boxes_of(record.truth)
-    if not true or not record.found:
-        return []
-    width, height = (max(box[side] for box in true) / max(box[side] for box in example.true_boxes) for side in (2, 3))
-    size = (width, height, width, height)
-    return [[*(v / s for v, s in zip(box[:4], size, strict=True)), *box[4:]] for box in boxes_of(record.found)]
 
 
 def _document(found: Comparison) -> str:

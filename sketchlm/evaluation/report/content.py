@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from data_manifests.schema import Condition, Measured, Protocol
 from sketchlm.evaluation.record import ANSWERS, Entry
-from sketchlm.evaluation.report.answers import TASKS, Task, gap
+from sketchlm.evaluation.report.answers import gap
 from sketchlm.evaluation.report.breakdown import Breakdown, as_asked, breakdown
 from sketchlm.evaluation.report.folder import Folder
 from sketchlm.evaluation.report.picture import Card, Pictures, cards
 from sketchlm.evaluation.report.signatures import Signature, signatures
 from sketchlm.evaluation.report.table import CONTROLS, Table, known_protocol, tables, title_of
+from sketchlm.evaluation.report.task import TASKS, Task
 from sketchlm.metrics import Figure
 
 BIG: Final[tuple[Measured, ...]] = ("sbir", "count", "bbox", "vqa", "boxes", "retrieval")
 """Tasks that have a big number, in this order."""
+GLANCE: Final = 4
+"""Answers that are shown at the top."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +92,18 @@ class Content:
 
     folder: Folder
     bigs: tuple[Big, ...]
+    glance: tuple[Card, ...]
+    """One answer of each of the first big numbers, drawn at random."""
     worth: tuple[Worth, ...]
     signatures: tuple[Signature, ...]
     sections: tuple[Section, ...]
     left_out: int
     """Examples for which the page has no room."""
+
+    @property
+    def has_no_width(self) -> bool:
+        """Whether an interval of a big number has none."""
+        return any(big.figure.low == big.figure.high for big in self.bigs)
 
 
 def content(folder: Folder) -> Content:
@@ -109,6 +119,7 @@ def content(folder: Folder) -> Content:
     return Content(
         folder=folder,
         bigs=bigs,
+        glance=tuple(_glance(bigs, made))[:GLANCE],
         worth=tuple(worth for big in bigs if (worth := _worth(folder, big)).controls),
         signatures=tuple(signatures(evaluation, folder)),
         sections=sections,
@@ -160,6 +171,12 @@ def _bigs(folder: Folder) -> tuple[Big, ...]:
             unseen = [(title_of(other.sketches), other.figures[head]) for other in others if head in other.figures]
             bigs.append(Big(TASKS[task], entry, head, entry.figures[head], unseen[0] if unseen else None))
     return tuple(bigs)
+
+
+def _glance(bigs: Sequence[Big], made: dict[str, list[Card]]) -> Iterator[Card]:
+    for big in bigs:
+        cards = [one for one in made[big.entry.name] if one.example.kind == "random" and not one.strip]
+        yield from cards[:1]
 
 
 def _head(entry: Entry) -> str:

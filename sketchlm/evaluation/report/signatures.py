@@ -1,22 +1,24 @@
 """Failure signatures: what goes wrong with models of this kind, each looked for by a rule and told with its numbers.
 
-A signature is seen, or not seen, only where a 95 % interval says so; else it cannot be told, and the report says what
-would be needed. Several places are looked at for most: one where it is seen is enough.
+A signature is seen, or not seen, only where a 95 % interval of questions enough says so; else it cannot be told, and
+the report says what would be needed. Several places are looked at for most: one where it is seen is enough.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
 from data_manifests.schema import Measured
 from sketchlm.evaluation.record import Entry, Evaluation
-from sketchlm.evaluation.report.answers import TASKS, Answers, boxes_of, gap, is_unread
+from sketchlm.evaluation.report.answers import Answers, gap
 from sketchlm.evaluation.report.folder import Folder, read_folder, write_text
 from sketchlm.evaluation.report.table import CONTROLS, title_of
+from sketchlm.evaluation.report.task import TASKS
+from sketchlm.evaluation.report.values import boxes_of, is_unread
 from sketchlm.metrics import Figure, average, figures
 
 SIGNATURES: Final = "signatures.json"
@@ -39,6 +41,9 @@ LEAST_GAIN: Final = 0.05
 """What its own sketch has to add over a wrong or a white one, for the model to be said to look at it."""
 UNREADABLE: Final = 0.05
 """Share of answers that may hold nothing to read: one in twenty."""
+LEAST: Final = 60
+"""Questions below which nothing is told: what was never met among n may still be 3 in n (the rule of three), which is
+then more than the smallest limit; and intervals of few questions are too narrow."""
 
 Verdict = Literal["seen", "not seen", "cannot be told"]
 
@@ -102,10 +107,10 @@ def sketch_ignored(folder: Folder) -> Signature:
             mine, theirs = folder.of(entry), folder.of(control) if control else None
             if mine is None or theirs is None or not mine.head or mine.head not in theirs.measures:
                 continue
-            figure = gap(mine, theirs, mine.head)
+            figure = _gap(mine, theirs)
             what = f"{_where(entry)}: {mine.head} above {CONTROLS[condition]}"
             verdict = _below(figure, LEAST_GAIN)
-            if verdict == "cannot be told" and figure.low > 0:
+            if verdict == "cannot be told" and figure.low > 0 and figure.n >= LEAST:
                 verdict = "not seen"  # it gains something, be it how little
             evidence.append(Evidence(what, figure, LEAST_GAIN, verdict))
     return _signature(
@@ -126,7 +131,7 @@ def style_overfit(folder: Folder) -> Signature:
             mine, theirs = folder.of(seen), folder.of(unseen)
             if mine is None or theirs is None or not mine.head or mine.head not in theirs.measures:
                 continue
-            figure = gap(mine, theirs, mine.head)
+            figure = _gap(mine, theirs)
             what = f"{_where(seen)}: {mine.head} above that with {title_of(unseen.sketches)}"
             evidence.append(Evidence(what, figure, STYLE_LOSS, _above(figure, STYLE_LOSS)))
     return _signature(
@@ -177,7 +182,7 @@ def words_without_places(folder: Folder) -> Signature:
         return Signature(name, "cannot be told", rule, f"Needs answers of {lacks}.", evidence)
     sides = [_any(part) for part in (high, low)]
     verdict: Verdict = "seen" if sides == ["seen", "seen"] else "not seen" if "not seen" in sides else "cannot be told"
-    told = {"seen": "VQA is high and detection low.", "cannot be told": "An interval holds its limit: ask more."}
+    told = {"seen": "VQA is high and detection low.", "cannot be told": "A figure leaves it open: ask more questions."}
     both = f"VQA is {_words(sides[0], 'high')}, detection {_words(sides[1], 'low')}."
     return Signature(name, verdict, rule, told.get(verdict, both), evidence)
 
@@ -253,11 +258,20 @@ def _evidence_of(
     return evidence
 
 
+def _gap(mine: Answers, theirs: Answers) -> Figure:
+    """Of the head measure; n: the questions of the side that has fewer."""
+    return replace(gap(mine, theirs, mine.head), n=min(len(mine.records), len(theirs.records)))
+
+
 def _below(figure: Figure, limit: float) -> Verdict:
+    if figure.n < LEAST:
+        return "cannot be told"
     return "seen" if figure.high < limit else "not seen" if figure.low >= limit else "cannot be told"
 
 
 def _above(figure: Figure, limit: float) -> Verdict:
+    if figure.n < LEAST:
+        return "cannot be told"
     return "seen" if figure.low > limit else "not seen" if figure.high <= limit else "cannot be told"
 
 
@@ -272,10 +286,12 @@ def _signature(name: str, rule: str, evidence: Sequence[Evidence], lacks: str) -
         return Signature(name, "cannot be told", rule, f"{lacks[:1].upper()}{lacks[1:]}.")
     verdict = _any(evidence)
     mine = [one for one in evidence if one.verdict == verdict]
+    below = sum(one.figure.n < LEAST for one in mine)
+    few = f", {below} of fewer than {LEAST} questions" if below else ""
     told = {
         "seen": f"In {len(mine)} of {len(evidence)} figures.",
         "not seen": f"In none of {len(evidence)} figures.",
-        "cannot be told": f"{len(mine)} of {len(evidence)} intervals hold the limit: ask more questions.",
+        "cannot be told": f"{len(mine)} of {len(evidence)} figures leave it open{few}: ask more questions.",
     }[verdict]
     return Signature(name, verdict, rule, told, tuple(evidence))
 

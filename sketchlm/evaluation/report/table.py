@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final, Literal
 
+from data_manifests import schema
 from data_manifests.schema import Condition, Measured, Protocol, protocol_manifest
 from sketchlm.evaluation.record import Entry
-from sketchlm.evaluation.report.answers import LOWER, NO_SHARES, TASKS, mean_of
+from sketchlm.evaluation.report.answers import mean_of
 from sketchlm.evaluation.report.folder import Folder
+from sketchlm.evaluation.report.task import LOWER, NO_SHARES, TASKS
 from sketchlm.metrics import Figure
 
+PROTOCOLS: Final = Path(schema.__file__).parent / "protocols"
 MOST_COLUMNS: Final = 10
 """Of a table; sketches that do not fit begin another one."""
 CONTROLS: Final[dict[Condition, str]] = {
@@ -26,7 +30,7 @@ SKETCHES: Final = {
     "quickdraw": "QuickDraw!",
     "tu_berlin": "TU-Berlin",
     "openmoji": "OpenMoji",
-    "sketchvcl-c": "SketchVCL-C",
+    "sketchvcl-coco": "SketchVCL-C",
 }
 """As the paper writes them; others by their own names."""
 
@@ -86,11 +90,11 @@ class Table:
 
 
 def known_protocol(name: str) -> Protocol | None:
-    """The manifest that comes with the package; None for a protocol of somebody else's."""
-    try:
-        return protocol_manifest(name)
-    except ValueError:
-        return None
+    """The manifest that comes with the package; None for a protocol of somebody else's.
+
+    Raises ValueError for a manifest that is wrong: its published rows are not left out in silence.
+    """
+    return protocol_manifest(name) if (PROTOCOLS / f"{name}.yaml").is_file() else None
 
 
 def tables(folder: Folder, protocol: Protocol | None, entries: Sequence[Entry]) -> list[Table]:
@@ -131,12 +135,13 @@ def _columns(
     ordered = [name for name in protocol.sketches if name in asked | told] if protocol else []
     ordered += [entry.sketches for entry in entries if entry.sketches not in ordered]
     columns = []
+    counted = protocol is not None and (protocol.tasks == ["retrieval"] or entries[0].task != "retrieval")
     for name in dict.fromkeys(ordered):
         mine = [entry for entry in entries if entry.sketches == name]
         manifest = protocol.sketches.get(name) if protocol else None
         is_unseen = any(entry.style == "unseen" for entry in mine) or bool(manifest and manifest.unseen)
         questions = next((e.questions for e in sorted(mine, key=lambda e: e.condition != "asked")), 0)
-        wanted = manifest.queries if manifest else 0
+        wanted = manifest.queries if manifest and counted else 0  # among others, fewer galleries are ranked
         columns += [Column(name, title_of(name), is_unseen, questions, wanted, measure) for measure in names]
     return columns
 

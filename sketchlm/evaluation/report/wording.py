@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from sketchlm.evaluation.report.answers import NO_SHARES
+from sketchlm.evaluation.report.task import NO_SHARES
 from sketchlm.metrics import Figure
 
 MOST_TEXT: Final = 160

@@ -32,6 +32,8 @@ class Model:
     seen: float = 0.9
     unseen: float = 0.85
     control: float = CHANCE
+    weak: tuple[Measured, ...] = ()
+    """Tasks in which it is hardly ever right."""
     unreadable: float = 0.0
     spurious: float = 0.0
     """Boxes that show nothing true, for each true one."""
@@ -134,7 +136,7 @@ def _answer(model: Model, task: Measured, style: str, condition: Condition, numb
     """The same question, whoever answers, and the same dice: a better model has right what a worse one has."""
     dice = random.Random(f"{task} {number} {condition} {style}")
     skill = model.control if condition != "asked" else model.seen if style == "seen" else model.unseen
-    is_right = dice.random() < skill
+    is_right = dice.random() < (0.02 if task in model.weak else skill)
     record = MAKERS[task](model, number, is_right, dice)
     image = f"image-{number // 2}"
     key = f"{image}/{task}-{number}/sketch-{number}"

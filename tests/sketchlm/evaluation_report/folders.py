@@ -112,7 +112,7 @@ def _entry(
     pictures: int,
 ) -> Entry:
     answers = answers_of(task, records)
-    found = figures(answers.rows, answers.measures, answers.images)
+    found = figures(answers.rows, answers.measures, answers.images, rounds=40)
     plain = Entry(
         protocol=protocol,
         task=task,

@@ -99,7 +99,7 @@ def test_without_answers_nothing_can_be_told(tmp_path: Path) -> None:
 
 
 def test_they_are_written_as_data_and_on_the_pages(tmp_path: Path) -> None:
-    evaluation = write_evaluation(tmp_path, Model(twice=0.8), tasks=("boxes",), pictures=0)
+    evaluation = write_evaluation(tmp_path, Model(twice=0.8), tasks=("boxes",), pictures=0, questions=120)
     page = write_report(tmp_path).read_text()
     written = json.loads((tmp_path / "signatures.json").read_text())
     found = signatures(evaluation, tmp_path)

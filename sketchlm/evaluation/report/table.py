@@ -23,9 +23,11 @@ CONTROLS: Final[dict[Condition, str]] = {
     "blank": "a white page as sketch",
     "text": "no sketch, class in words",
 }
+NONE: Final = "none"
+"""Of a protocol: questions without sketches."""
 SKETCHES: Final = {
     "": "no sketch",
-    "none": "no sketch",
+    NONE: "no sketch",
     "sketchy": "Sketchy",
     "quickdraw": "QuickDraw!",
     "tu_berlin": "TU-Berlin",
@@ -115,6 +117,11 @@ def title_of(sketches: str) -> str:
     return SKETCHES.get(sketches, sketches)
 
 
+def _source(entry: Entry) -> str:
+    """As a protocol names it."""
+    return entry.sketches or NONE
+
+
 def _measures(protocol: Protocol | None, task: Measured) -> list[str]:
     """Those that the protocol names, where they are of this task."""
     names = protocol.measures if protocol else []
@@ -130,14 +137,14 @@ def _columns(
     entries: Sequence[Entry], protocol: Protocol | None, published: Protocol | None, names: Sequence[str]
 ) -> list[Column]:
     """Sources in the order of the protocol: those that were asked, and those that others published."""
-    asked = {entry.sketches for entry in entries}
+    asked = {_source(entry) for entry in entries}
     told = {name for row in published.published for name in row.values} if published else set()
     ordered = [name for name in protocol.sketches if name in asked | told] if protocol else []
-    ordered += [entry.sketches for entry in entries if entry.sketches not in ordered]
+    ordered += [name for entry in entries if (name := _source(entry)) not in ordered]
     columns = []
     counted = protocol is not None and (protocol.tasks == ["retrieval"] or entries[0].task != "retrieval")
     for name in dict.fromkeys(ordered):
-        mine = [entry for entry in entries if entry.sketches == name]
+        mine = [entry for entry in entries if _source(entry) == name]
         manifest = protocol.sketches.get(name) if protocol else None
         is_unseen = any(entry.style == "unseen" for entry in mine) or bool(manifest and manifest.unseen)
         questions = next((e.questions for e in sorted(mine, key=lambda e: e.condition != "asked")), 0)
@@ -148,7 +155,7 @@ def _columns(
 
 def _mean_columns(columns: Sequence[Column], names: Sequence[str]) -> list[Column]:
     """As the paper has it where there is one measure."""
-    if len(names) != 1 or len({column.sketches for column in columns} - {"", "none"}) < 2:
+    if len(names) != 1 or len({column.sketches for column in columns} - {NONE}) < 2:
         return []
     return [Column("*", "mean", False, 0, 0, names[0])]
 
@@ -172,12 +179,12 @@ def _ours(folder: Folder, entries: Sequence[Entry], columns: Sequence[Column]) -
     conditions: list[Condition] = ["asked", *CONTROLS]
     there = [condition for condition in conditions if any(entry.condition == condition for entry in entries)]
     for condition in there:
-        mine = {entry.sketches: entry for entry in entries if entry.condition == condition}
+        mine = {_source(entry): entry for entry in entries if entry.condition == condition}
         cells = [_cell(folder, mine, column, columns) for column in columns]
         label = name if condition == "asked" else f"{name}, {CONTROLS[condition]}" if len(there) == 1 else ""
         kind: Literal["ours", "control"] = "ours" if label else "control"
         rows.append(Row(label or CONTROLS[condition], kind, tuple(cells)))
-    constant = {entry.sketches: entry.constant for entry in reversed(entries) if entry.constant}
+    constant = {_source(entry): entry.constant for entry in reversed(entries) if entry.constant}
     cells = [_constant(constant.get(column.sketches, {}), column) for column in columns]
     if any(cells):
         rows.append(Row("always the same answer", "constant", tuple(cells)))

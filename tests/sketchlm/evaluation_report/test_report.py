@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from data_manifests.schema import Protocol
+from data_manifests.schema import Protocol, Published, SketchesAsked
 from sketchlm.evaluation.record import Missing, answers_file
 from sketchlm.evaluation.report import table, write_report
 from sketchlm.evaluation.report.answers import gap
@@ -198,6 +198,17 @@ def test_a_protocol_of_a_control_alone_is_ours(tmp_path: Path) -> None:
     page = Page(write_report(tmp_path))
     assert page.row("model-a, no sketch, class in words")
     assert "Acc@0.5 by class" in page.text
+
+
+def test_without_sketches_ours_and_theirs_share_a_column(tmp_path: Path, publish: Publish) -> None:
+    rows = [Published(model="Other-7B", origin="A paper", values={"none": [0.8]})]
+    plain = world_protocol(("bbox",), ("Acc",))
+    sketches = {"none": SketchesAsked(queries=40)}
+    publish(plain.model_copy(update={"sketches": sketches, "published": rows, "conditions": ["text"]}))
+    write_evaluation(tmp_path, tasks=("bbox",), styles={"": ""}, conditions=("text",))
+    page = Page(write_report(tmp_path))
+    assert page.row("Other-7B")[:2] == ["Other-7B", "80.0 ★"]
+    assert len(page.row("model-a, no sketch, class in words")) == len(page.row("Other-7B")) == 2
 
 
 def test_pictures_that_are_missing_damaged_or_elsewhere_are_told(tmp_path: Path) -> None:

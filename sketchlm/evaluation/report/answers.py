@@ -10,7 +10,7 @@ import numpy as np
 from data_manifests.schema import Measured
 from sketchlm.evaluation.record import AnswerRecord
 from sketchlm.evaluation.report.task import TASKS
-from sketchlm.evaluation.report.values import SURE, boxes_of, count_of, grades, p_yes, yes_or_no
+from sketchlm.evaluation.report.values import SURE, check, p_yes, yes_or_no
 from sketchlm.metrics import Figure, Measure, Values, differences, figures
 
 
@@ -77,12 +77,7 @@ def _row(task: Measured, record: AnswerRecord) -> list[float]:
         truth, said = yes_or_no(record), p_yes(record)
         is_yes = said is not None and said >= SURE
         return [float(said is not None and is_yes == bool(truth)), float(truth), float(is_yes)]
-    if task == "count":
-        count_of(record.truth)
-    if task == "boxes":
-        boxes_of(record.truth)
-    if task == "retrieval":
-        grades(record)
+    check(task, record)
     return [record.row[name] for name in TASKS[task].fields]
 
 

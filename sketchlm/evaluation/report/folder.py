@@ -43,6 +43,9 @@ def read_folder(path: str | Path) -> Folder:
         raise ValueError(f"{path / RECORD} has two entries {twice[0]!r}: {AGAIN}")
     found = {}
     for entry in evaluation.entries:
+        boxes = [box for example in entry.examples for box in (*example.boxes, *example.true_boxes)]
+        if wrong := [box for box in boxes if len(box) not in (4, 5)]:
+            raise ValueError(f"{path / RECORD}: an example of {entry.name!r} has a box {wrong[0]}: {AGAIN}")
         file = answers_file(path, entry)
         if file.is_file():
             found[entry.name] = _read_answers(file, entry)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import Final
 
+import numpy as np
+
 from data_manifests.schema import Measured
 from sketchlm.evaluation.record import AnswerRecord, Entry, Example
 from sketchlm.evaluation.report.answers import Answers
@@ -90,11 +92,10 @@ def _said(task: Measured, record: AnswerRecord) -> str:
 
 def _shares(record: AnswerRecord, example: Example) -> list[list[float]]:
     """Boxes found, pixels, as shares of the picture: its size follows from a true box that is known as both."""
-    if not example.true_boxes:
-        return []
-    true = boxes_of(record.truth)
+    true = boxes_of(record.truth) if example.true_boxes else []
     if not true or not record.found:
         return []
-    width, height = (max(box[side] for box in true) / max(box[side] for box in example.true_boxes) for side in (2, 3))
+    pixels, shares = (np.asarray([box[:4] for box in boxes]).max(0) for boxes in (true, example.true_boxes))
+    width, height = pixels[2:] / np.maximum(shares[2:], 1e-9)
     size = (width, height, width, height)
-    return [[*(v / s for v, s in zip(box[:4], size, strict=True)), *box[4:]] for box in boxes_of(record.found)]
+    return [[*(float(v / s) for v, s in zip(box[:4], size, strict=True)), *box[4:]] for box in boxes_of(record.found)]

@@ -12,6 +12,19 @@ SURE: Final = 0.5
 """p(yes) from which an answer counts as yes."""
 
 
+def check(task: Measured, record: AnswerRecord) -> None:
+    """Raises ValueError for a truth, or something found, that is none of the task's."""
+    if task == "count":
+        count_of(record.truth)
+        count_of(record.found)
+    if task in ("bbox", "boxes"):
+        boxes_of(record.truth)
+        boxes_of(record.found)
+    if task == "retrieval":
+        count_of(record.truth)
+        grades(record)
+
+
 def yes_or_no(record: AnswerRecord) -> int:
     """The truth of an sbir question. Raises ValueError for what is neither 0 nor 1."""
     if record.truth not in (0, 1):

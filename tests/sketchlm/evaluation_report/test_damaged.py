@@ -8,7 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from data_manifests.schema import Measured
 from sketchlm.evaluation.record import RECORD, answers_file
 from sketchlm.evaluation.report import write_report
 from tests.sketchlm.evaluation_report.folders import write_evaluation
@@ -49,6 +52,7 @@ def test_a_folder_that_is_none(tmp_path: Path) -> None:
         (lambda d: d.update(surprise=1), "surprise: Extra inputs"),
         (lambda d: d["entries"].append(d["entries"][0]), "two entries 'world--count--hand--asked'"),
         (lambda d: d.update(entries=[]), "holds no entry"),
+        (lambda d: d["entries"][4]["examples"][0].update(boxes=[[0.1, 0.2]]), r"an example .* box \[0\.1, 0\.2\]"),
     ],
 )
 def test_a_record_that_is_wrong(folder: Path, edit: Edit, said: str) -> None:
@@ -105,3 +109,31 @@ def test_an_old_report_stays_where_the_new_one_fails(folder: Path) -> None:
     with pytest.raises(ValueError, match="evaluation"):
         write_report(folder)
     assert (folder / "report.html").read_bytes() == before
+
+
+VALUES = [None, -1, 0, 2, 1e9, 0.5, "", "x", [], [[]], [[1, 2, 3, 4]], [["a", 0.5, 1]], {}, {"exact": 2}, True]
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("small")
+    tasks: tuple[Measured, ...] = ("count", "bbox", "boxes", "sbir", "retrieval", "vqa")
+    write_evaluation(folder, tasks=tasks, styles={"hand": "seen"}, conditions=("asked",), questions=4, pictures=0)
+    return folder
+
+
+@settings(max_examples=25)
+@given(st.data())
+def test_whatever_a_field_holds_it_is_a_report_or_an_error_that_says_why(small: Path, data: st.DataObject) -> None:
+    path = data.draw(st.sampled_from(sorted(small.glob("answers/*.jsonl"))))
+    before = path.read_text()
+    records = [json.loads(line) for line in before.splitlines()]
+    record = data.draw(st.sampled_from(records))
+    record[data.draw(st.sampled_from(sorted(record)))] = data.draw(st.sampled_from(VALUES))
+    path.write_text("".join(f"{json.dumps(one)}\n" for one in records))
+    try:
+        write_report(small)
+    except ValueError as error:
+        assert path.name in str(error)
+    finally:
+        path.write_text(before)

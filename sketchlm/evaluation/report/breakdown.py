@@ -145,11 +145,12 @@ def breakdown(folder: Folder, entries: Sequence[Entry]) -> Breakdown | None:
     if not parts:
         return None
     answers = joined(list(parts.values()))
+    sizes = tuple((title_of(name), bars) for name, part in parts.items() if (bars := by_size(part)))
     return Breakdown(
         head=answers.head,
         sources=tuple(title_of(name) for name in parts),
         classes=by_class(answers),
-        sizes=tuple((title_of(name), bars) for name, part in parts.items() if (bars := by_size(part))),
+        sizes=sizes if answers.task == "bbox" else (),  # several boxes are of several sizes
         styles=by_style(folder, asked),
         confusion=confusion(answers) if answers.task == "count" else None,
         calibration=calibration(answers) if answers.task == "sbir" else None,

@@ -101,6 +101,11 @@ class Content:
     """Examples for which the page has no room."""
 
     @property
+    def controls(self) -> list[Condition]:
+        """Those that a big number has."""
+        return [condition for condition in CONTROLS if any(condition in one.controls for one in self.worth)]
+
+    @property
     def has_no_width(self) -> bool:
         """Whether an interval of a big number has none."""
         return any(big.figure.low == big.figure.high for big in self.bigs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sketchlm.evaluation.report.breakdown import Breakdown
-from sketchlm.evaluation.report.content import Content, Part, Section, Worth
+from sketchlm.evaluation.report.content import Content, Part, Section
 from sketchlm.evaluation.report.page import asked_text, facts, what_it_is, worth_text
 from sketchlm.evaluation.report.signatures import Signature
 from sketchlm.evaluation.report.table import CONTROLS, Table, title_of
@@ -27,7 +27,7 @@ def document(content: Content) -> str:
     lines = [f"# Evaluation of {markdown(evaluation.model.name)}", ""]
     lines += [f"{markdown(what_it_is(evaluation), 600)} {markdown(asked_text(evaluation), 600)}".strip(), ""]
     lines += _bigs(content)
-    lines += _worth(content.worth)
+    lines += _worth(content)
     lines += signature_lines(content.signatures)
     for section in content.sections:
         lines += _section(section)
@@ -61,20 +61,20 @@ def _bigs(content: Content) -> list[str]:
     return [*table, "", "Percent, with 95 % intervals over images. † a style of drawing that training never saw.", ""]
 
 
-def _worth(worth: tuple[Worth, ...]) -> list[str]:
-    if not worth:
+def _worth(content: Content) -> list[str]:
+    if not content.worth:
         return []
     rows = []
-    for one in worth:
+    for one in content.worth:
         name, cells = one.big.measure, [f"{one.big.task.short} {one.big.measure}"]
         cells.append(f"**{number(one.big.figure.value, name)}**")
-        for condition in CONTROLS:
+        for condition in content.controls:
             figure, gain = one.controls.get(condition, (None, None))
             cells.append(number(figure.value, name) if figure else "–")
             cells.append(f"{signed(gain.value, name)} ({signed_interval(gain, name)})" if gain else "–")
         rows.append(cells)
-    head = ["", "with the sketch"] + [text for name in CONTROLS.values() for text in (name, "gain over it")]
-    return ["## What the sketch is worth", "", worth_text(worth), "", *markdown_table(head, rows), ""]
+    head = ["", "with the sketch"] + [text for name in content.controls for text in (CONTROLS[name], "gain over it")]
+    return ["## What the sketch is worth", "", worth_text(content.worth), "", *markdown_table(head, rows), ""]
 
 
 def signature_lines(signatures: tuple[Signature, ...]) -> list[str]:

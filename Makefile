@@ -8,7 +8,7 @@ READY_WEIGHTS := $(VENV)/.ready-weights
 export SAM2_BUILD_CUDA := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup sketches instructions describe pretrain finetune bench-loader bench-loop bench-learn bench-index bench-memory bench-instructions chaos train-segmenter train-sketcher test test-fast check format bench-sketches lock
+.PHONY: help demo setup sketches instructions describe pretrain finetune evaluate bench-loader bench-loop bench-learn bench-index bench-memory bench-instructions chaos train-segmenter train-sketcher test test-fast check format bench-sketches lock
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-19s %s\n", $$1, $$2}'
@@ -56,6 +56,11 @@ pretrain: $(READY)  ## stage I on shards, made if missing (RECIPE=tiny | learn |
 
 finetune: $(READY)  ## stage II, from the bundle of stage I (the same recipes)
 	@$(PY) -m pipelines.finetune $(or $(RECIPE),tiny) $(ARGS)
+
+MODEL ?=
+
+evaluate: $(READY)  ## ask a model the questions of the protocols and score it (MODEL=bundle | LLaVA, RECIPE=tiny | learn | paper)
+	@$(PY) -m pipelines.evaluation $(or $(RECIPE),tiny) $(if $(MODEL),--model $(MODEL)) $(ARGS)
 
 train-segmenter: $(READY_WEIGHTS)  ## train the embedded segmenter on a COCO folder (ARGS="--help")
 	@$(PY) -m pipelines.train_segmenter $(ARGS)

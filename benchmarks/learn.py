@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 from typing import Any, Literal
@@ -23,11 +23,11 @@ from rich.console import Console
 
 from benchmarks.commit import commit
 from pipelines import finetune, instructions, pretrain, stages
-from pipelines.judging import judge, show
+from pipelines.judging import MEASURES, Scores, judge, show
 from sketchgen.shapeworld import CLASSES
 from sketchlm.bundle import CARD, compact
-from sketchlm.evaluation.questions import Column
 from sketchlm.loop import pin_threads, train
+from sketchlm.metrics import Figure, differences
 from sketchlm.training import TrainConfig, warm_start
 from sketchlm.weights import shipped
 
@@ -119,7 +119,7 @@ def judge_arm(arm: Arm, options: Options, seconds: float, console: Console) -> d
     if arm.name == "sketch" and options.recipe == "learn":
         others = instructions.ensure("learn_brush", console)
         found_brush = judge(f"{arm.stages[-1].out}/bundle", others, finetune.TASKS, options.limit, controls=False)
-        brush = {name: asdict(column) for name, column in found_brush.trained.items()}
+        brush = {name: scores._asdict() for name, scores in found_brush.trained.items()}
     return {
         "arm": arm.name,
         "recipe": options.recipe,
@@ -128,8 +128,8 @@ def judge_arm(arm: Arm, options: Options, seconds: float, console: Console) -> d
         "seconds": seconds,
         "steps": steps,
         "logs": [f"{config.out}/log.jsonl" for config in arm.stages],
-        "trained": {name: asdict(column) for name, column in found.trained.items()},
-        "shuffled": {name: asdict(column) for name, column in found.shuffled.items()},
+        "trained": {name: scores._asdict() for name, scores in found.trained.items()},
+        "shuffled": {name: scores._asdict() for name, scores in found.shuffled.items()},
         "constant": found.constant,
         "brush": brush,
     }
@@ -233,21 +233,31 @@ def table_of(records: Sequence[dict[str, Any]]) -> str:
         head += [other["arm"], f"{first['arm']} above {other['arm']}"]
     lines = [head, ["---"] * len(head)]
     for name, stored in first["trained"].items():
-        column = Column(**stored)
+        scores = Scores(**stored)
         swapped, constant = first["shuffled"].get(name), first["constant"].get(name)
         line = [
-            f"{name} (n = {len(column.rows)})",
-            f"**{column.figure()}**",
-            str(Column(**swapped).figure()) if swapped else "",
+            f"{name} (n = {len(scores.rows)})",
+            f"**{scores.figure()}**",
+            str(Scores(**swapped).figure()) if swapped else "",
             f"{constant:.3f}" if constant is not None else "",
         ]
         if first["brush"]:
-            line.insert(2, str(Column(**first["brush"][name]).figure()))
+            line.insert(2, str(Scores(**first["brush"][name]).figure()))
         for other in others:
-            theirs = Column(**other["trained"][name])
-            line += [str(theirs.figure()), f"{column.above(theirs)}"]
+            theirs = Scores(**other["trained"][name])
+            line += [str(theirs.figure()), str(above(scores, theirs))]
         lines.append(line)
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def above(mine: Scores, theirs: Scores) -> Figure:
+    """How much higher one is than another on the same questions, with the interval of the difference.
+
+    Raises ValueError for answers to different questions.
+    """
+    if mine.images != theirs.images:
+        raise ValueError(f"{len(mine.images)} and {len(theirs.images)} answers to different questions")
+    return differences(mine.rows, theirs.rows, {"": MEASURES[mine.measure]}, mine.images)[""]
 
 
 def costs_of(records: Sequence[dict[str, Any]]) -> str:

@@ -351,8 +351,16 @@ class Protocol(_Record):
     """How they are asked: fields of sketchgen's TasksConfig that differ from its defaults."""
     world: dict[str, int | float | list[float]] = {}
     """Of shapeworld: fields of its WorldConfig that differ from the defaults."""
+    only: str = ""
+    """Only classes that this zero-shot protocol of sketchy keeps out of training (shen-25, yelamarthi-21)."""
+    without: str = ""
+    """All classes but those."""
     sketches: Annotated[dict[str, SketchesAsked], Field(min_length=1)]
     """By bank (sketchvcl-NAME is a bank of kind sketchvcl, shapeworld-STYLE draws in one style); `none` = without."""
+    rankings: Annotated[int, Field(ge=0)] = 0
+    """Sketches that a gallery is ranked for, where they are fewer than the questions of other tasks; 0 = as many."""
+    gallery: Annotated[int, Field(ge=0)] = 0
+    """Images of a gallery at most; 0 = all."""
     conditions: Annotated[list[Condition], Field(min_length=1)] = ["asked"]
     """As the protocol has it, and controls."""
     measures: list[str] = []

@@ -94,6 +94,11 @@ class Vocabulary:
         self._groups = {group: tuple(names) for group, names in groups.items()}
         self._wider = {group: tuple(names) for group, names in (wider or {}).items()}
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Our names of all that it knows, sorted."""
+        return tuple(sorted(self._ours))
+
     def read(self, name: str, source: str = "") -> Meaning:
         """What `source` means by `name`; a name that nothing is known of means itself."""
         return self._remembered(name, source)

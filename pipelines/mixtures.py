@@ -33,7 +33,7 @@ from sketchgen.instructions import InstructionsConfig, checked, facts_of, run_in
 from sketchgen.output import RUN, read_config
 from sketchgen.run import CARD
 from sketchgen.selection import SelectionConfig
-from sketchgen.shapeworld import WorldConfig
+from sketchgen.shapeworld import TRAINING_STYLES, WorldConfig
 from sketchgen.source import SourceConfig
 from sketchgen.storage import Storage
 from sketchgen.tasks.config import TasksConfig
@@ -159,9 +159,14 @@ def _source_config(part: Part, data: str) -> SourceConfig:
 
 
 def _bank_config(name: str, part: Part, data: str) -> BankConfig:
+    """shapeworld-hand draws in the styles of training, shapeworld-STYLE in that one."""
+    if name.startswith("shapeworld-"):
+        styles = TRAINING_STYLES if name == "shapeworld-hand" else (name.removeprefix("shapeworld-"),)
+        return BankConfig("shapeworld-hand", split=part.split, styles=styles, weight=part.banks[name])
+    if name == "blank":
+        return BankConfig("blank", split=part.split, weight=part.banks[name])
     kind: Any = "sketchvcl" if name.startswith("sketchvcl-") else name
-    root = "" if kind == "shapeworld-hand" else f"{data}/{name}"
-    return BankConfig(kind, root=root, split=part.split, weight=part.banks[name])
+    return BankConfig(kind, root=f"{data}/{name}", split=part.split, weight=part.banks[name])
 
 
 def _folder(out: str, part: Part) -> str:
@@ -191,14 +196,10 @@ def _check_data(parts: Sequence[Part], configs: Sequence[InstructionsConfig], co
     missing: dict[str, str] = {}
     lacking: set[str] = set()
     for part, one in zip(parts, configs, strict=True):
-        source, banks = one.source, (one.bank, *one.also)
-        if not source.generated and not os.path.isdir(source.root):
-            manifest = source_manifest(source.name)[0]
-            missing[source.name] = f"{manifest.obtain.strip()} ({manifest.homepage})"
+        absent = missing_folders(one, data)
+        missing |= absent
+        if one.source.name in absent:
             lacking.add(part.shards)
-        for bank in banks:
-            if bank.name != "shapeworld-hand" and not os.path.isdir(bank.root):
-                missing[os.path.basename(bank.root)] = _way_to(os.path.basename(bank.root), bank.name, data)
     if missing:
         ways = "\n".join(f"  {name}/: {way}" for name, way in missing.items())
         whole = [part.shards for part in parts if part.shards not in lacking]
@@ -213,6 +214,18 @@ def _check_data(parts: Sequence[Part], configs: Sequence[InstructionsConfig], co
             checked(one)
         except ValueError as error:
             raise ValueError(f"{config.mixture}, part {part.shards}: {error}") from None
+
+
+def missing_folders(one: InstructionsConfig, data: str) -> dict[str, str]:
+    """The folders of source and banks that are not there, by name, each with the way to get it."""
+    missing: dict[str, str] = {}
+    if not one.source.generated and not os.path.isdir(one.source.root):
+        manifest = source_manifest(one.source.name)[0]
+        missing[one.source.name] = f"{manifest.obtain.strip()} ({manifest.homepage})"
+    for bank in (one.bank, *one.also):
+        if bank.root and not os.path.isdir(bank.root):
+            missing[os.path.basename(bank.root)] = _way_to(os.path.basename(bank.root), bank.name, data)
+    return missing
 
 
 def _way_to(folder: str, bank: str, data: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from data_manifests.schema import Bank, bank_manifest
 from sketchgen.bank import SketchBank
+from sketchgen.banks.blank import BlankBank
 from sketchgen.banks.openmoji import OpenMojiBank
 from sketchgen.banks.pictures import PictureBank
 from sketchgen.banks.quickdraw import QuickDrawBank
@@ -18,7 +19,7 @@ from sketchgen.banks.tu_berlin import tu_berlin_files
 from sketchgen.shapeworld import HELD_OUT_STYLE, TRAINING_STYLES, HandBank
 from sketchgen.store import is_local, open_url
 
-BankName = Literal["shapeworld-hand", "quickdraw", "sketchy", "sketchvcl", "openmoji", "tu_berlin"]
+BankName = Literal["shapeworld-hand", "quickdraw", "sketchy", "sketchvcl", "openmoji", "tu_berlin", "blank"]
 Split = Literal["train", "val"]
 
 
@@ -28,7 +29,7 @@ class BankConfig:
 
     name: BankName = "shapeworld-hand"
     """shapeworld-hand (drawn by shapeworld, as by hand), quickdraw, sketchy, sketchvcl (the output of any
-    `make sketches`), openmoji (few, to try), tu_berlin (evaluation only)."""
+    `make sketches`), openmoji (few, to try), tu_berlin (evaluation only), blank (white pages)."""
     root: str = ""
     """Folder of the bank, local, laid out as its manifest in data_manifests/banks says."""
     split: Split = "train"
@@ -56,6 +57,8 @@ def build_bank(config: BankConfig) -> SketchBank:
             return OpenMojiBank(Path(config.root), config.split)
         case "tu_berlin":
             return PictureBank(config.name, tu_berlin_files(Path(config.root)))
+        case "blank":
+            return BlankBank()
 
 
 def check_bank(config: BankConfig) -> None:
@@ -65,6 +68,8 @@ def check_bank(config: BankConfig) -> None:
         raise ValueError(f"bank.weight is {config.weight}, must be more than 0")
     if config.name == "shapeworld-hand":
         _check_styles(config)
+        return
+    if config.name == "blank":
         return
     manifest = bank_manifest(config.name)
     if manifest.evaluation_only and config.split == "train":

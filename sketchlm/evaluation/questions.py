@@ -1,183 +1,208 @@
-"""Evaluation: every question of a folder of shards answered and scored, beside controls."""
+"""Questions of a folder of shards: which are asked, what the model is shown, and controls that hide the sketch.
+
+What is asked is chosen first, from the records alone; pictures are decoded a block at a time.
+"""
 
 from __future__ import annotations
 
+import heapq
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from pathlib import Path
+from typing import Final, NamedTuple
 
-from data_manifests.schema import Query, Sample
-from sketchlm.answer import Answer, Question, answer, read_boxes, read_count
-from sketchlm.frame import to_frame
-from sketchlm.metrics import Figure, Values, balanced_accuracy, bootstrap, iou, mean
-from sketchlm.processor import Processor
-from sketchlm.shards import RawSample
+import numpy as np
 
-MIN_CHOICES = 4
-"""Single-instance classes of an image from which boxes are counted: with fewer, guessing pays."""
+from data_manifests.schema import Condition, Image, Measured, Query, Rle, Sample
+from sketchlm.answer import Question
+from sketchlm.processor import Picture, Processor, decode_rgb
+from sketchlm.shards import Entry, RawSample, Shard, check_bytes, index_tar, read_folder, read_sample
+
+BLOCK: Final = 256
+"""Questions whose pictures are in memory together: 170 MB at LLaVA's 336 pixels."""
+ASKED_AS: dict[Measured, str] = {"boxes": "bbox", "retrieval": "sbir"}
+"""The task of the queries that serve where a measured task is none of a query."""
+
+
+class Samples:
+    """The samples of a local folder of shards: their records in memory, pictures read when they are asked for."""
+
+    def __init__(self, url: str, limit: int = 0) -> None:
+        """limit: only the first N samples; 0 = all. Raises ValueError for a folder that holds no finished shard, or
+        one that has changed since it was made."""
+        self._places: list[tuple[Shard, Entry]] = []
+        for shard in read_folder(url).shards:
+            check_bytes(Path(shard.url), shard)
+            self._places += [(shard, entry) for entry in index_tar(Path(shard.url), shard)]
+            if 0 < limit <= len(self._places):
+                del self._places[limit:]
+                break
+        self.records = [_without_masks(self.read(place).record) for place in range(len(self._places))]
+        """What is known and asked of each, but the masks, which are large."""
+
+    def read(self, place: int) -> RawSample:
+        """One sample, from disk. Raises ShardError for one that is damaged."""
+        shard, entry = self._places[place]
+        return read_sample(Path(shard.url), shard.url, entry)
+
+
+def _without_masks(record: Sample) -> Sample:
+    bare = [thing.model_copy(update={"mask": Rle(size=[0, 0], counts="")}) for thing in record.objects]
+    return record.model_copy(update={"objects": bare})
+
+
+class Shown(NamedTuple):
+    """A sketch: a row of the strip of a sample (its place among the samples)."""
+
+    sample: int
+    row: int
+
+
+WHITE: Final = Shown(-1, -1)
+"""A white page."""
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A question with what is needed to score it."""
+    """A question with what is needed to show it and to score it."""
 
-    question: Question
-    sample: Sample
+    key: str
+    """The same wherever this question is asked: image id / query id / sketch id."""
+    sample: int
+    """Place of its image among the samples; it also picks the wording."""
+    query: Query
+    image: Image
+    shown: Shown | None
+    """The sketch that the model sees; None where it is asked in words alone."""
+    own: int
+    """Which of the query's boxes is that of the object that the sketch was made of; -1 where that is not known."""
     choices: int
     """Classes of the image with exactly one instance."""
-
-    @property
-    def image(self) -> str:
-        """Id of its image: questions on one image are drawn together in intervals."""
-        return self.sample.image.id
+    made_of: bool
+    """Whether the sketch was made of this very image."""
 
 
-def collect(samples: Iterable[RawSample], processor: Processor) -> dict[str, list[Asked]]:
-    """Questions by task, in the order of the samples; pictures are decoded once a sample."""
-    asked: dict[str, list[Asked]] = defaultdict(list)
-    for number, raw in enumerate(samples):
-        counts = Counter(thing.category for thing in raw.record.objects)
-        choices = sum(count == 1 for count in counts.values())
-        for item in processor.items(raw, number):
-            for branch in item.branches:
-                question = Question(item.pictures, branch.query, number)
-                asked[branch.task].append(Asked(question, raw.record, choices))
-    return dict(asked)
+def collect(records: Sequence[Sample], task: Measured, classes: Collection[str] = ()) -> list[Asked]:
+    """Every question that can be asked for a task, in the order of the samples. Of retrieval, where sketches were made
+    of the very images, those alone: a ranking then tells whether it finds the class, and the image.
 
-
-def shuffled(asked: Sequence[Asked], seed: int = 0) -> list[Asked]:
-    """The same questions with each other's sketches: what a model reaches that does not look at them."""
-    order = list(range(len(asked)))
-    random.Random(seed).shuffle(order)
-    return [
-        replace(one, question=_with_sketch_of(one.question, asked[other].question))
-        for one, other in zip(asked, order, strict=True)
+    classes: only about these; empty = about all.
+    """
+    found = [
+        asked
+        for number, record in enumerate(records)
+        for asked in questions_of(record, number, task)
+        if not classes or asked.query.category in classes
     ]
+    made = [asked for asked in found if asked.made_of] if task == "retrieval" else []
+    return made or found
 
 
-def _with_sketch_of(question: Question, other: Question) -> Question:
-    if len(question.pictures) == 1:  # text alone
-        return question
-    return replace(question, pictures=(other.pictures[0], *question.pictures[1:]))
+def questions_of(record: Sample, number: int, task: Measured) -> Iterator[Asked]:
+    """Those of one sample. Retrieval looks for what a sketch shows: only for sketches whose class is there."""
+    counts = Counter(thing.category for thing in record.objects)
+    choices = sum(count == 1 for count in counts.values())
+    boxes = {thing.object_id: thing.box for thing in record.objects}
+    seen: set[int] = set()
+    for query in record.queries:
+        if query.task != ASKED_AS.get(task, task):
+            continue
+        if task == "retrieval" and (query.row in seen or query.category not in counts):
+            continue
+        seen.add(query.row)
+        sketch = record.sketches[query.row] if query.row >= 0 else None
+        box = boxes.get(sketch.object_id) if sketch else None
+        own = query.boxes.index(box) if box in query.boxes else -1
+        key = f"{record.image.id}/{query.query_id}/{sketch.sketch_id if sketch else ''}"
+        shown = Shown(number, query.row) if sketch else None
+        yield Asked(key, number, query, record.image, shown, own, choices, bool(sketch and sketch.object_id))
 
 
-def score(asked: Asked, given: Answer, processor: Processor) -> dict[str, float]:
-    """Figures of one answer, by name; what does not apply is left out."""
-    query, size = asked.question.query, (asked.sample.image.width, asked.sample.image.height)
-    if query.task == "sbir":
-        return {"right": float((given.yes >= 0.5) == (query.match == 1)), "truth": float(query.match), "yes": given.yes}
-    if query.task == "count":
-        seen = read_count(given.text)
-        return {"right": float(seen == query.count), "truth": float(query.count), "off": float(abs(seen - query.count))}
-    if query.task == "bbox":
-        return _score_box(query, given, size, processor) | {"choices": float(asked.choices)}
-    if query.task == "describe":
-        named = f" {query.category}" in given.text
-        return _score_box(query, given, size, processor) | {"right": float(named)}
-    wanted = {text.strip().lower().rstrip(".") for text in query.answers}
-    return {"right": float(given.text.strip().lower().rstrip(".") in wanted)}
+def spread(asked: Sequence[Asked], number: int, seed: int = 0) -> list[Asked]:
+    """So many of the questions, the same each time, in their order: of each class as many as of the others (of yes or
+    no as well), and of an image a second one only where others of its class are used up. 0, or more than there are:
+    all."""
+    if not 0 < number < len(asked):
+        return list(asked)
+    draw = random.Random(seed)
+    groups: dict[tuple[str, int], list[tuple[int, int, int]]] = defaultdict(list)
+    for rank, place in enumerate(draw.sample(range(len(asked)), len(asked))):
+        groups[(asked[place].query.category, asked[place].query.match)].append((0, rank, place))
+    order = draw.sample(sorted(groups), len(groups))
+    used: Counter[int] = Counter()
+    taken: list[int] = []
+    while len(taken) < number:
+        for name in order[: number - len(taken)]:
+            taken.append(_least_used(groups[name], asked, used))
+        order = [name for name in order if groups[name]]
+    return [asked[place] for place in sorted(taken)]
 
 
-def _score_box(query: Query, given: Answer, size: tuple[int, int], processor: Processor) -> dict[str, float]:
-    frame = processor.config.prompt.frame
-    truth = [to_frame(box, size, frame) for box in query.boxes]
-    found = read_boxes(given.text)
-    best = max((iou(found[0], box) for box in truth), default=0.0) if found else 0.0
-    return {"iou": best, "half": float(best >= 0.5)}
+def _least_used(heap: list[tuple[int, int, int]], asked: Sequence[Asked], used: Counter[int]) -> int:
+    """Take the place of a question whose image was used least. heap: (how often it was when last looked at, a drawn
+    rank, place)."""
+    while True:
+        seen, rank, place = heapq.heappop(heap)
+        now = used[asked[place].sample]
+        if now == seen:
+            used[asked[place].sample] += 1
+            return place
+        heapq.heappush(heap, (now, rank, place))
 
 
-def evaluate(
-    model: Any, processor: Processor, asked: dict[str, list[Asked]], seen: Callable[[int], None] = lambda _: None
-) -> dict[str, list[dict[str, float]]]:
-    """Scores of every question by task, in their order; seen: told how many answers came."""
-    scores: dict[str, list[dict[str, float]]] = {}
-    for task, questions in asked.items():
-        rows: list[dict[str, float]] = [{}] * len(questions)
-        by_pictures: dict[int, list[int]] = defaultdict(list)
-        for place, one in enumerate(questions):
-            by_pictures[len(one.question.pictures)].append(place)
-        for places in by_pictures.values():
-            for start in range(0, len(places), 64):
-                group = places[start : start + 64]
-                answers = answer(model, processor, [questions[p].question for p in group])
-                for place, given in zip(group, answers, strict=True):
-                    rows[place] = score(questions[place], given, processor)
-                seen(len(group))
-        scores[task] = rows
-    return scores
+def under(asked: Sequence[Asked], condition: Condition, seed: int = 0) -> list[Asked]:
+    """The same questions under a condition: as they are, or as a control (see `data_manifests.schema.Condition`).
+
+    `text` names the class in the words of sketchlm.prompt.TEXT_TEMPLATES; of `vqa`, whose questions have words of their
+    own, nothing names it.
+    """
+    if condition == "blank":
+        return [replace(one, shown=one.shown and WHITE) for one in asked]
+    if condition == "shuffled":
+        return _shuffled(asked, seed)
+    if condition == "text":
+        return [replace(one, shown=None, query=one.query.model_copy(update={"row": -1})) for one in asked]
+    return list(asked)
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
-    """What one figure is computed from."""
-
-    rows: list[list[float]]
-    """[n, 1] or, for the balanced accuracy, [n, 2]: right, and the true class."""
-    images: list[str]
-    """Image of each row: intervals draw images anew."""
-    measure: Literal["mean", "balanced accuracy"] = "mean"
-
-    def figure(self) -> Figure:
-        """The value with its interval."""
-        return bootstrap(self.rows, MEASURES[self.measure], self.images)
-
-    def above(self, other: Column) -> Figure:
-        """How much higher it is than another's on the same questions, with the interval of the difference."""
-        if self.images != other.images:
-            raise ValueError(f"{len(self.images)} and {len(other.images)} answers to different questions")
-        measure, width = MEASURES[self.measure], len(self.rows[0]) if self.rows else 0
-        both = [mine + theirs for mine, theirs in zip(self.rows, other.rows, strict=True)]
-        return bootstrap(both, lambda rows: measure(rows[:, :width]) - measure(rows[:, width:]), self.images)
+def _shuffled(asked: Sequence[Asked], seed: int) -> list[Asked]:
+    """Each with the sketch of the next in a drawn order: nobody keeps their own."""
+    with_sketch = [place for place, one in enumerate(asked) if one.shown]
+    order = random.Random(seed).sample(with_sketch, len(with_sketch))
+    other = dict(zip(order, order[1:] + order[:1], strict=True))
+    return [replace(one, shown=asked[other.get(place, place)].shown) for place, one in enumerate(asked)]
 
 
-MEASURES: dict[str, Callable[[Values], float]] = {"mean": mean, "balanced accuracy": balanced_accuracy}
+def shown(asked: Sequence[Asked], samples: Samples, processor: Processor) -> list[Question]:
+    """The questions with their pictures, sketch first. All are in memory at once: ask for BLOCK at a time.
+
+    Raises ShardError for pictures that cannot be read.
+    """
+    photos: dict[int, Picture] = {}
+    sketches: dict[Shown, Picture] = {WHITE: white(processor)}
+    questions = []
+    for one in asked:
+        if one.sample not in photos:
+            photos[one.sample] = photo_of(samples.read(one.sample), processor)
+        if one.shown and one.shown not in sketches:
+            sketches[one.shown] = sketch_of(samples.read(one.shown.sample), one.shown.row, processor)
+        pictures = (sketches[one.shown], photos[one.sample]) if one.shown else (photos[one.sample],)
+        questions.append(Question(pictures, one.query, one.sample))
+    return questions
 
 
-def columns(asked: dict[str, list[Asked]], scores: dict[str, list[dict[str, float]]]) -> dict[str, Column]:
-    """The columns of a table: SBIR balanced accuracy, COUNT exact on present classes, BBOX Acc@0.5 where at
-    least MIN_CHOICES single-instance classes are there, VQA and describe by exact match and class named."""
-
-    def column(task: str, name: str, keep: Callable[[dict[str, float]], bool] = lambda _: True) -> Column:
-        pairs = [([row[name]], one.image) for row, one in zip(scores[task], asked[task], strict=True) if keep(row)]
-        return Column([row for row, _ in pairs], [image for _, image in pairs])
-
-    found: dict[str, Column] = {}
-    if "sbir" in scores:
-        rows = [[row["right"], row["truth"]] for row in scores["sbir"]]
-        found["SBIR balanced accuracy"] = Column(rows, [one.image for one in asked["sbir"]], "balanced accuracy")
-    if "count" in scores:
-        found["COUNT exact, class present"] = column("count", "right", lambda row: row["truth"] > 0)
-    if "bbox" in scores:
-        found["BBOX Acc@0.5"] = column("bbox", "half", lambda row: row["choices"] >= MIN_CHOICES)
-        found["BBOX mean IoU"] = column("bbox", "iou", lambda row: row["choices"] >= MIN_CHOICES)
-    if "vqa" in scores:
-        found["VQA exact"] = column("vqa", "right")
-    if "describe" in scores:
-        found["DESCRIBE class named"] = column("describe", "right")
-        found["DESCRIBE box Acc@0.5"] = column("describe", "half")
-    return found
+def photo_of(raw: RawSample, processor: Processor) -> Picture:
+    """The image of a sample. Raises ShardError for one that cannot be read."""
+    return Picture(processor.pixels(decode_rgb(raw.jpg, f"{raw.url}, sample {raw.key}")))
 
 
-def constants(asked: dict[str, list[Asked]], processor: Processor) -> dict[str, float]:
-    """What the best constant answer reaches on the same questions (for boxes: the mean box)."""
-    found: dict[str, float] = {}
-    if "sbir" in asked:
-        found["SBIR balanced accuracy"] = 0.5
-    if counts := [one.question.query.count for one in asked.get("count", []) if one.question.query.count > 0]:
-        found["COUNT exact, class present"] = Counter(counts).most_common(1)[0][1] / len(counts)
-    frame = processor.config.prompt.frame
-    boxes = [
-        to_frame(one.question.query.boxes[0], (one.sample.image.width, one.sample.image.height), frame)
-        for one in asked.get("bbox", [])
-        if one.choices >= MIN_CHOICES
-    ]
-    if boxes:
-        centre = [sum(box[i] for box in boxes) / len(boxes) for i in range(4)]
-        overlaps = [iou(centre, box) for box in boxes]
-        found["BBOX Acc@0.5"] = sum(value >= 0.5 for value in overlaps) / len(boxes)
-        found["BBOX mean IoU"] = sum(overlaps) / len(boxes)
-    if texts := [one.question.query.answers[0] for one in asked.get("vqa", [])]:
-        found["VQA exact"] = Counter(texts).most_common(1)[0][1] / len(texts)
-    return found
+def sketch_of(raw: RawSample, row: int, processor: Processor) -> Picture:
+    """A row of its strip. Raises ShardError for one that cannot be read."""
+    return processor._sketches(raw, [row])[row]
+
+
+def white(processor: Processor) -> Picture:
+    """A page on which nobody drew."""
+    return Picture(np.full((3, processor.side, processor.side), 255, np.uint8))

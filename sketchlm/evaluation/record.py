@@ -24,6 +24,9 @@ ANSWERS: Final = "answers"
 EXAMPLES: Final = "examples"
 
 
+Style = Literal["seen", "unseen", ""]
+
+
 class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -73,7 +76,7 @@ class Entry(_Record):
     task: Measured
     sketches: str
     """Where the sketches come from: name of a bank; "" where there are none."""
-    style: Literal["seen", "unseen", ""]
+    style: Style
     """Whether training saw this way of drawing; "" where there is no sketch."""
     condition: Condition
     questions: int

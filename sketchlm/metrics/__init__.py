@@ -25,6 +25,7 @@ from sketchlm.metrics.figure import (
     mean,
     ratio,
 )
+from sketchlm.metrics.presence import PRESENCE, PresenceRow, presence_row
 from sketchlm.metrics.retrieval import RETRIEVAL, RetrievalRow, average_precision, retrieval_row
 from sketchlm.metrics.vqa import VQA, VqaRow, normalise, vqa_accuracy, vqa_row
 
@@ -32,6 +33,7 @@ __all__ = [
     "BOX",
     "BOXES",
     "COUNTING",
+    "PRESENCE",
     "RETRIEVAL",
     "VQA",
     "BoxRow",
@@ -40,6 +42,7 @@ __all__ = [
     "Figure",
     "Matching",
     "Measure",
+    "PresenceRow",
     "RetrievalRow",
     "Values",
     "VqaRow",
@@ -58,6 +61,7 @@ __all__ = [
     "mean",
     "normalise",
     "overlaps",
+    "presence_row",
     "ratio",
     "retrieval_row",
     "suppress",

@@ -20,6 +20,8 @@ class CountRow(NamedTuple):
     """1 where it holds a number."""
     unread: float
     """1 where it holds none: wrong, and no part of the mean error."""
+    present: float
+    """1 where there is one at least: who always says 0 gets the others for nothing."""
 
 
 def count_row(said: int, truth: int) -> CountRow:
@@ -27,11 +29,14 @@ def count_row(said: int, truth: int) -> CountRow:
     if truth < 0:
         raise ValueError(f"true count is {truth} (-1 = not known): leave the question out")
     off, read = abs(said - truth), said >= 0
-    return CountRow(float(off == 0), float(read and off <= 1), float(read and off), float(read), float(not read))
+    return CountRow(
+        float(off == 0), float(read and off <= 1), float(read and off), float(read), float(not read), float(truth > 0)
+    )
 
 
 COUNTING = {
     "exact": average(CountRow._fields, "exact"),
+    "exact, present": average(CountRow._fields, "exact", "present"),
     "within 1": average(CountRow._fields, "near"),
     "MAE": average(CountRow._fields, "off", "read"),
     "unreadable": average(CountRow._fields, "unread"),

@@ -24,6 +24,7 @@ def test_by_hand() -> None:
     found = counted([(3, 3), (4, 3), (7, 3), (-1, 0), (0, 0)])
     assert found == {
         "exact": (pytest.approx(2 / 5), 5),
+        "exact, present": (pytest.approx(1 / 3), 3),
         "within 1": (pytest.approx(3 / 5), 5),
         "MAE": (pytest.approx(5 / 4), 4),
         "unreadable": (pytest.approx(1 / 5), 5),
@@ -31,8 +32,8 @@ def test_by_hand() -> None:
 
 
 def test_what_cannot_be_read_is_wrong_and_not_near_zero() -> None:
-    assert count_row(-1, 0) == CountRow(exact=0, near=0, off=0, read=0, unread=1)
-    assert count_row(0, 0) == CountRow(exact=1, near=1, off=0, read=1, unread=0)
+    assert count_row(-1, 0) == CountRow(exact=0, near=0, off=0, read=0, unread=1, present=0)
+    assert count_row(0, 0) == CountRow(exact=1, near=1, off=0, read=1, unread=0, present=0)
     assert math.isnan(counted([(-1, 2)])["MAE"][0])
 
 

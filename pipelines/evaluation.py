@@ -1,0 +1,443 @@
+"""`make evaluate`: recipes of evaluations, each a complete config, and their command line."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from pydantic import ValidationError
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from data_manifests.schema import Condition, Measured, Protocol
+from pipelines.exits import clean_exit
+from pipelines.judging import processor_of
+from pipelines.protocols import (
+    NONE,
+    ShardsConfig,
+    check_chosen,
+    chosen,
+    classes_of,
+    make_shards,
+    protocol_names,
+    read_protocol,
+    style_of,
+)
+from pipelines.recipes import choose
+from sketchgen.config import absolute
+from sketchgen.engine import EngineConfig
+from sketchgen.output import locked
+from sketchgen.storage import Storage
+from sketchlm.bundle import Bundle, is_bundle, open_model
+from sketchlm.evaluation.asking import EntryPlan, evaluate_entry, gallery_size, questions_of_plan, read_answers
+from sketchlm.evaluation.model import facts_of, short_name
+from sketchlm.evaluation.questions import Samples
+from sketchlm.evaluation.record import RECORD, Entry, Evaluation, Missing, ModelFacts, answers_file
+from sketchlm.model import ModelConfig, base_options
+from sketchlm.prompt import TEMPLATES
+
+LINE_SECONDS = 15.0
+"""Without a terminal (a log file, CI) a line this often replaces the live bar."""
+SHOWN: dict[Measured, tuple[str, ...]] = {
+    "bbox": ("Acc", "Acc@0.5", "own Acc@0.5", "mean IoU"),
+    "boxes": ("F1", "recall", "duplicates", "hallucinated"),
+    "count": ("exact", "exact, present"),
+    "vqa": ("VQAv2 accuracy", "exact"),
+    "sbir": ("balanced accuracy",),
+    "retrieval": ("precision@1", "precision@5", "precision@10", "mAP", "own hit@1"),
+    "describe": ("class named", "Acc@0.5"),
+}
+"""Figures of the table at the end; the report has all."""
+CONTROLS: tuple[Condition, ...] = ("shuffled", "blank", "text")
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """Which model answers which questions."""
+
+    recipe: str
+    """Name of the recipe."""
+    model: str = "learn"
+    """A bundle, the name of one that comes with sketchlm (learn), or a LLaVA-1.5: a folder or hub id."""
+    device: str = ""
+    """cpu, cuda, ...; empty = the best there is."""
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    """Of the weights, and of what is computed."""
+    four_bit: bool = False
+    """Weights in 4 bits (needs bitsandbytes and a GPU)."""
+    protocols: tuple[str, ...] = ()
+    """Names in data_manifests/protocols, or files of that form."""
+    tasks: tuple[Measured, ...] = ()
+    """Only these; empty = all of each protocol. So are the next two."""
+    sketches: tuple[str, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+    limit: int = 0
+    """Questions of an entry at most; 0 = as many as the protocol asks."""
+    seed: int = 0
+    """Decides which questions are asked, and how controls are shuffled."""
+    batch: int = 32
+    """Questions that are answered together."""
+    data: str = ""
+    """Folder that holds every source and bank, each in a folder of its name; empty = $SKETCH_DATA_DIR, else data."""
+    shards: str = "out/protocols"
+    """Where the questions of each protocol are kept, made when they are first asked."""
+    engine: EngineConfig = field(default_factory=lambda: EngineConfig("local"))
+    """Of the making of shards."""
+    out: str = ""
+    """Output folder; empty = out/evaluate/MODEL-RECIPE."""
+    dry_run: bool = False
+    """Print the plan and stop; shards are made, to count what can be asked."""
+
+
+def tiny() -> EvaluationConfig:
+    """The embedded default: a minute. The model of `make finetune`, where there is one, else the shipped `learn`."""
+    trained = "out/finetune/tiny/bundle"
+    return EvaluationConfig("tiny", model=trained if is_bundle(trained) else "learn", protocols=("shapeworld_tiny",))
+
+
+def learn() -> EvaluationConfig:
+    """The painted world in both styles, with all controls: minutes for the shipped model."""
+    return EvaluationConfig("learn", protocols=("shapeworld", "shapeworld_crowd"))
+
+
+def paper() -> EvaluationConfig:
+    """The paper's tables, of whatever data are here: --data DIR; what is missing is listed."""
+    names = [name for name in protocol_names() if not name.startswith("shapeworld")]
+    return EvaluationConfig("paper", protocols=tuple(names))
+
+
+RECIPES = {recipe.__name__: recipe for recipe in (tiny, learn, paper)}
+
+
+class Work(NamedTuple):
+    """What is asked of one folder of shards: its entries, each with how many answers it takes."""
+
+    folder: str
+    plans: list[tuple[EntryPlan, int]]
+
+
+def run(config: EvaluationConfig, console: Console) -> Path | None:
+    """Ask what is not asked yet, write the record and the pages; returns the folder, None of a dry run.
+
+    Raises ValueError for settings, a model or a folder that cannot be used, and where nothing can be evaluated.
+    """
+    check(config)
+    protocols = [read_protocol(name) for name in config.protocols]
+    check_chosen(protocols, config.sketches)
+    work, missing = plan(config, protocols, console)
+    print_plan(config, work, missing, console)
+    if not work:
+        raise ValueError("nothing can be evaluated: the lines above say what is missing, and how to get it")
+    if config.dry_run:
+        return None
+    out = Path(absolute(config.out or f"out/evaluate/{short_name(config.model)}-{config.recipe}"))
+    bundle = open_model(config.model, config.device, **options_of(config))
+    with locked(Storage(str(out))):
+        record = begin(out, config, protocols, facts_of(config.model, bundle), missing)
+        record = answer_all(out, record, config, work, bundle, console)
+    show(record, console)
+    report = write_pages(out)
+    console.print(f"evaluation: [bold]{escape(str(report))}[/]", soft_wrap=True)
+    return out
+
+
+def check(config: EvaluationConfig) -> None:
+    """Raises ValueError for settings that mean nothing, with the flag and what it must be."""
+    if not config.protocols:
+        raise ValueError(f"--protocols is empty: name at least one of {', '.join(protocol_names())}")
+    if config.batch < 1 or config.limit < 0:
+        raise ValueError(f"--batch is {config.batch} (1 at least), --limit {config.limit} (0 = as the protocol asks)")
+
+
+def options_of(config: EvaluationConfig) -> dict[str, Any]:
+    """Options of `load_llava`. Raises ValueError for 4 bits that cannot be had."""
+    options: dict[str, Any] = {"dtype": getattr(torch, config.dtype)}
+    if config.four_bit:
+        model = ModelConfig(base=config.model, four_bit=True)
+        options |= base_options(model, "no" if config.dtype == "float32" else "bf16") | {"dtype": options["dtype"]}
+    return options
+
+
+def plan(config: EvaluationConfig, protocols: Sequence[Protocol], console: Console) -> tuple[list[Work], list[Missing]]:
+    """Everything that can be asked, its shards made, and what cannot for want of data."""
+    work: list[Work] = []
+    missing: list[Missing] = []
+    shards = ShardsConfig(config.data, config.engine, config.shards)
+    for protocol in protocols:
+        for sketches in chosen(protocol, config.sketches):
+            made = make_shards(protocol, sketches, shards, console)
+            if isinstance(made, Missing):
+                missing.append(made)
+                continue
+            samples = Samples(made)
+            classes = classes_of(protocol, samples)
+            plans = []
+            for one in plans_of(config, protocol, sketches, classes):
+                asked = questions_of_plan(one, samples)
+                if asked:
+                    plans.append((one, len(asked) * gallery_size(one, samples)))
+                elif one.condition == protocol.conditions[0]:
+                    what = f"its shards hold no question of {one.task}: {made}"
+                    missing.append(Missing(protocol=protocol.name, sketches=one.sketches, what=what))
+            work.append(Work(made, plans))
+    return [one for one in work if one.plans], missing
+
+
+def plans_of(
+    config: EvaluationConfig, protocol: Protocol, sketches: str, classes: frozenset[str]
+) -> Iterator[EntryPlan]:
+    """The entries of a protocol with the sketches of one source."""
+    for task in protocol.tasks:
+        number = protocol.sketches[sketches].queries
+        if task == "retrieval" and protocol.rankings:
+            number = protocol.rankings
+        if config.limit:
+            number = min(number or config.limit, config.limit)
+        for condition in protocol.conditions:
+            if (config.tasks and task not in config.tasks) or (
+                config.conditions and condition not in config.conditions
+            ):
+                continue
+            yield EntryPlan(
+                protocol=protocol.name,
+                task=task,
+                sketches="" if sketches == NONE else sketches,
+                style=style_of(protocol, sketches),
+                condition=condition,
+                number=number,
+                classes=classes,
+                gallery=protocol.gallery,
+                seed=config.seed,
+                batch=config.batch,
+                examples=condition == protocol.conditions[0],
+            )
+
+
+def print_plan(config: EvaluationConfig, work: Sequence[Work], missing: Sequence[Missing], console: Console) -> None:
+    """What will be asked, and what cannot be."""
+    plans = [one for part in work for one in part.plans]
+    console.print(
+        f"[bold]{escape(short_name(config.model))}[/] on {', '.join(config.protocols)}: {len(plans)} entries, "
+        f"{sum(count for _, count in plans):,} answers",
+        soft_wrap=True,
+    )
+    for one in missing:
+        place = " with ".join(filter(None, (one.protocol, one.sketches)))
+        console.print(f"[yellow]missing[/] {place}: {escape(one.what)}", soft_wrap=True)
+
+
+def begin(
+    out: Path, config: EvaluationConfig, protocols: Sequence[Protocol], model: ModelFacts, missing: list[Missing]
+) -> Evaluation:
+    """The record in the folder, or a new one, written before anything is asked.
+
+    Raises ValueError for a folder that was made with other settings or another model, naming what differs.
+    """
+    marks = {one.name: hashlib.sha256(one.model_dump_json().encode()).hexdigest()[:16] for one in protocols}
+    settings: dict[str, Any] = {
+        "seed": config.seed,
+        "limit": config.limit,
+        "dtype": config.dtype,
+        "four_bit": config.four_bit,
+        "protocols": marks,
+    }
+    record = Evaluation(
+        model=model,
+        recipe=config.recipe,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        device=device_of(config),
+        settings=settings,
+        entries=[],
+        missing=missing,
+    )
+    before = read_record(out)
+    if before:
+        check_belongs(out, before, record)
+        record = before.model_copy(update={"missing": missing})
+    write_record(out, record)
+    return record
+
+
+def device_of(config: EvaluationConfig) -> str:
+    """Where the answers come from, in words."""
+    device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    return f"{device}, {torch.get_num_threads()} threads"
+
+
+def check_belongs(out: Path, before: Evaluation, now: Evaluation) -> None:
+    """Raise ValueError for a record of other settings or another model, naming what differs."""
+    there = {"model": before.model.fingerprint, **_flat(before.settings)}
+    here = {"model": now.model.fingerprint, **_flat(now.settings)}
+    differ = [
+        f"  {name}: {there.get(name, '(absent)')!r} there, {here.get(name, '(absent)')!r} now"
+        for name in sorted(there.keys() | here.keys())
+        if there.get(name) != here.get(name)
+    ]
+    if differ:
+        raise ValueError(
+            f"{out} was made with other settings:\n"
+            + "\n".join(differ)
+            + "\nGive the same settings to go on with it, delete the folder, or choose another --out."
+        )
+
+
+def _flat(settings: dict[str, Any]) -> dict[str, Any]:
+    marks = {f"protocols.{name}": mark for name, mark in settings.get("protocols", {}).items()}
+    return {name: value for name, value in settings.items() if name != "protocols"} | marks
+
+
+def read_record(out: Path) -> Evaluation | None:
+    """The record of a folder; None where there is none. Raises ValueError for one that cannot be read."""
+    path = out / RECORD
+    try:
+        return Evaluation.model_validate_json(path.read_text())
+    except FileNotFoundError:
+        if foreign := sorted(found.name for found in out.glob("*") if not found.name.startswith(".")):
+            raise ValueError(f"{out} is not empty and no evaluation (it holds {foreign[0]})") from None
+        return None
+    except (ValidationError, UnicodeDecodeError) as error:
+        what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        raise ValueError(f"{path} cannot be read ({what}): delete the folder, or choose another --out") from None
+
+
+def write_record(out: Path, record: Evaluation) -> None:
+    """Write the record in one step."""
+    out.mkdir(parents=True, exist_ok=True)
+    begun = out / f".tmp-{RECORD}"
+    begun.write_text(json.dumps(record.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(begun, out / RECORD)
+
+
+def answer_all(
+    out: Path, record: Evaluation, config: EvaluationConfig, work: Sequence[Work], bundle: Bundle, console: Console
+) -> Evaluation:
+    """Every entry that the record lacks is asked and added to it; the record is written after each."""
+    entries = {entry.name: entry for entry in record.entries}
+    processor = processor_of(bundle, tuple(TEMPLATES))
+    with Display(console, sum(count for part in work for _, count in part.plans)) as display:
+        for part in work:
+            samples = Samples(part.folder)
+            for one, count in part.plans:
+                asked = questions_of_plan(one, samples)
+                name = one.empty().name
+                display.begin(name, count)
+                whole = read_answers(answers_file(out, one.empty()), one.task, [question.key for question in asked])
+                if name not in entries or whole is None:
+                    entries[name] = evaluate_entry(out, one, asked, samples, bundle.model, processor, display.told)
+                    record = record.model_copy(update={"entries": list(entries.values())})
+                    write_record(out, record)
+                display.end(entries[name])
+    return record
+
+
+class Display:
+    """How far the asking is: a live bar, or, without a terminal, a line for each entry and one now and then."""
+
+    def __init__(self, console: Console, total: int) -> None:
+        self._console = console
+        self._bar = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed:,.0f} of {task.total:,.0f} · {task.fields[rate]:,.0f} answers/s · left"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=total, rate=0.0)
+        self._total, self._done, self._entry_end, self._asked = total, 0, 0, 0
+        self._began = self._said = time.monotonic()
+
+    def __enter__(self) -> Display:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+
+    def begin(self, name: str, count: int) -> None:
+        """An entry of so many answers begins."""
+        self._entry_end = self._done + count
+        self._bar.update(self._task, description=name)
+
+    def told(self, count: int) -> None:
+        """So many answers more."""
+        self._done += count
+        self._asked += count
+        self._bar.update(self._task, completed=self._done, rate=self._rate)
+        if not self._console.is_terminal and time.monotonic() - self._said > LINE_SECONDS:
+            self._said = time.monotonic()
+            left = (self._total - self._done) / max(self._rate, 1e-9)
+            line = f"{self._done:,} of {self._total:,} answers, {self._rate:,.0f}/s, {left / 60:.0f} minutes left"
+            self._console.print(line)
+
+    def end(self, entry: Entry) -> None:
+        """The entry is finished, now or before."""
+        self._done = self._entry_end
+        self._bar.update(self._task, completed=self._done)
+        main = next((name for name in SHOWN[entry.task] if name in entry.figures), "")
+        figure = f"{main} {entry.figures[main]}" if main else "no figure"
+        self._console.print(f"{entry.name}: {figure}, {entry.questions:,} questions, {entry.seconds:.0f} s")
+
+    @property
+    def _rate(self) -> float:
+        return self._asked / max(time.monotonic() - self._began, 1e-9)
+
+
+def show(record: Evaluation, console: Console) -> None:
+    """The main figures, each beside its controls."""
+    table = Table(title=record.model.name, title_justify="left", box=None, pad_edge=False)
+    for name in ("protocol", "task", "sketches", "", "asked (95 %)", *CONTROLS, "constant", "n"):
+        table.add_column(name, justify="right" if name in (*CONTROLS, "constant", "n") else "left")
+    found = {(one.protocol, one.task, one.sketches, one.condition): one for one in record.entries}
+    for key in dict.fromkeys(key[:3] for key in found):
+        entries = [found.get((*key, condition)) for condition in ("asked", *CONTROLS)]
+        first = next(one for one in entries if one)
+        dagger = " †" if first.style == "unseen" else ""
+        for name in SHOWN[first.task]:
+            if name not in first.figures:
+                continue
+            asked = entries[0].figures.get(name) if entries[0] else None
+            controls = [f"{one.figures[name].value:.3f}" if one and name in one.figures else "" for one in entries[1:]]
+            constant = f"{first.constant[name]:.3f}" if name in first.constant else ""
+            n = first.figures[name].n
+            table.add_row(*key[:2], key[2] + dagger, name, str(asked or ""), *controls, constant, f"{n:,}")
+    console.print(table)
+    console.print(
+        "† a way of drawing that training never saw. shuffled: with the sketch of another question; blank: with"
+    )
+    console.print("a white page; text: the class named; constant: the best answer that is always the same.")
+    for one in record.missing:
+        console.print(f"[yellow]missing[/] {' with '.join(filter(None, (one.protocol, one.sketches)))}")
+
+
+def write_pages(out: Path) -> Path:
+    """The report of the record; the record itself where no report can be made yet."""
+    if find_spec("sketchlm.evaluation.report") is None:
+        return out / RECORD
+    importlib.import_module("sketchlm.evaluation.report").write_report(out)
+    return out / "report.html"
+
+
+def main() -> None:
+    """Parse the recipe's name and its overrides, and run it."""
+    with clean_exit("finished entries are kept, run the same command to go on"):
+        config = choose(RECIPES, "python -m pipelines.evaluation", "Ask a model, score it, and write the report.")
+        run(config, Console(highlight=False))
+
+
+if __name__ == "__main__":
+    main()

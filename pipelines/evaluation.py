@@ -45,6 +45,7 @@ from sketchlm.evaluation.asking import EntryPlan, evaluate_entry, gallery_size, 
 from sketchlm.evaluation.model import facts_of, short_name
 from sketchlm.evaluation.questions import Samples
 from sketchlm.evaluation.record import RECORD, Entry, Evaluation, Missing, ModelFacts, answers_file
+from sketchlm.loop import pin_threads
 from sketchlm.model import ModelConfig, base_options
 from sketchlm.prompt import TEMPLATES
 
@@ -89,6 +90,8 @@ class EvaluationConfig:
     """Decides which questions are asked, and how controls are shuffled."""
     batch: int = 32
     """Questions that are answered together."""
+    threads: int = 0
+    """Of the CPU; 0 = as torch chooses. On a machine that does other work, 1 is faster than all."""
     data: str = ""
     """Folder that holds every source and bank, each in a folder of its name; empty = $SKETCH_DATA_DIR, else data."""
     shards: str = "out/protocols"
@@ -143,6 +146,8 @@ def run(config: EvaluationConfig, console: Console) -> Path | None:
     if config.dry_run:
         return None
     out = Path(absolute(config.out or f"out/evaluate/{short_name(config.model)}-{config.recipe}"))
+    if config.threads:
+        pin_threads(config.threads)
     bundle = open_model(config.model, config.device, **options_of(config))
     with locked(Storage(str(out))):
         record = begin(out, config, protocols, facts_of(config.model, bundle), missing)
@@ -390,7 +395,9 @@ class Display:
         self._bar.update(self._task, completed=self._done)
         main = next((name for name in SHOWN[entry.task] if name in entry.figures), "")
         figure = f"{main} {entry.figures[main]}" if main else "no figure"
-        self._console.print(f"{entry.name}: {figure}, {entry.questions:,} questions, {entry.seconds:.0f} s")
+        self._console.print(
+            f"{entry.name}: {figure}, {entry.questions:,} questions, {entry.seconds:.0f} s", soft_wrap=True
+        )
 
     @property
     def _rate(self) -> float:
@@ -399,29 +406,36 @@ class Display:
 
 def show(record: Evaluation, console: Console) -> None:
     """The main figures, each beside its controls."""
-    table = Table(title=record.model.name, title_justify="left", box=None, pad_edge=False)
-    for name in ("protocol", "task", "sketches", "", "asked (95 %)", *CONTROLS, "constant", "n"):
-        table.add_column(name, justify="right" if name in (*CONTROLS, "constant", "n") else "left")
-    found = {(one.protocol, one.task, one.sketches, one.condition): one for one in record.entries}
-    for key in dict.fromkeys(key[:3] for key in found):
-        entries = [found.get((*key, condition)) for condition in ("asked", *CONTROLS)]
-        first = next(one for one in entries if one)
-        dagger = " †" if first.style == "unseen" else ""
-        for name in SHOWN[first.task]:
-            if name not in first.figures:
-                continue
-            asked = entries[0].figures.get(name) if entries[0] else None
-            controls = [f"{one.figures[name].value:.3f}" if one and name in one.figures else "" for one in entries[1:]]
-            constant = f"{first.constant[name]:.3f}" if name in first.constant else ""
-            n = first.figures[name].n
-            table.add_row(*key[:2], key[2] + dagger, name, str(asked or ""), *controls, constant, f"{n:,}")
-    console.print(table)
+    found = {(one.protocol, one.sketches, one.task, one.condition): one for one in record.entries}
+    for protocol, sketches in dict.fromkeys(key[:2] for key in found):
+        there = {key[2:]: one for key, one in found.items() if key[:2] == (protocol, sketches)}
+        unseen = any(one.style == "unseen" for one in there.values())
+        title = f"{record.model.name} on {protocol}" + (f" with {sketches}" if sketches else "") + " †" * unseen
+        console.print(_table(title, there))
     console.print(
-        "† a way of drawing that training never saw. shuffled: with the sketch of another question; blank: with"
+        "† drawn as training never saw it. shuffled: with the sketch of another question; blank: with a white page; "
+        "text: the class named; constant: the best answer that is always the same.",
     )
-    console.print("a white page; text: the class named; constant: the best answer that is always the same.")
     for one in record.missing:
         console.print(f"[yellow]missing[/] {' with '.join(filter(None, (one.protocol, one.sketches)))}")
+
+
+def _table(title: str, found: dict[tuple[Measured, Condition], Entry]) -> Table:
+    """Of one protocol and the sketches of one source, by task and condition."""
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
+    for name in ("task", "", "asked (95 %)", *CONTROLS, "constant", "n"):
+        table.add_column(name, justify="right" if name in (*CONTROLS, "constant", "n") else "left", no_wrap=True)
+    for task in dict.fromkeys(task for task, _ in found):
+        entries = {condition: one for (other, condition), one in found.items() if other == task}
+        first = next(iter(entries.values()))
+        for name in SHOWN[task]:
+            if name not in first.figures:
+                continue
+            said = {condition: one.figures[name] for condition, one in entries.items() if name in one.figures}
+            controls = [f"{said[condition].value:.3f}" if condition in said else "" for condition in CONTROLS]
+            constant = f"{first.constant[name]:.3f}" if name in first.constant else ""
+            table.add_row(task, name, str(said.get("asked", "")), *controls, constant, f"{first.figures[name].n:,}")
+    return table
 
 
 def write_pages(out: Path) -> Path:

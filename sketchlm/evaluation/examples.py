@@ -70,13 +70,14 @@ def worth(task: Measured, record: AnswerRecord) -> float:
 
 
 def picks(scores: Sequence[float], categories: Sequence[str], seed: int = 0) -> list[tuple[Kind, int]]:
-    """Places of the best, the worst and others, PICKS of each where there are so many, none twice; ties by a draw, and
-    of a class a second one only where there are too few classes."""
+    """Places of some of the best and worst quarter and of others, PICKS of each where there are so many, none twice:
+    of different classes as far as that goes, ties by a draw."""
     draw = random.Random(seed)
     left = draw.sample(range(len(scores)), len(scores))
     found: list[tuple[Kind, int]] = []
     for kind, sign in (("best", -1), ("worst", 1), ("random", 0)):
         order = sorted(left, key=lambda n: sign * scores[n])
+        order = order[: max(PICKS, len(scores) // 4)]
         first = list({categories[n]: n for n in reversed(order)}.values())
         first.sort(key=order.index)
         taken = (first + [n for n in order if n not in first])[:PICKS]

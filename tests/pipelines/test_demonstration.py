@@ -36,8 +36,8 @@ def test_it_reads_sketches_that_nobody_has_seen(tmp_path: Path) -> None:
     config = replace(config, source=replace(config.source, world=world), out=str(tmp_path / "shards"))
     assert run_instructions(config, quiet()) == 0
     found = judge(shipped("learn"), config.out, finetune.TASKS, SCENES)
-    values = {name: column.figure().value for name, column in found.trained.items()}
-    swapped = {name: column.figure().value for name, column in found.shuffled.items()}
+    values = {name: scores.figure().value for name, scores in found.trained.items()}
+    swapped = {name: scores.figure().value for name, scores in found.shuffled.items()}
     assert values["SBIR balanced accuracy"] > 0.88 > 0.62 > swapped["SBIR balanced accuracy"]
     assert values["BBOX Acc@0.5"] > 0.6 > 0.25 > swapped["BBOX Acc@0.5"]
     assert values["COUNT exact, class present"] > 0.4 > swapped["COUNT exact, class present"]

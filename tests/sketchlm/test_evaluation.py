@@ -1,137 +1,457 @@
-"""Scores and columns: an oracle reaches everything, what does not look at the sketch is told apart from it."""
+"""Questions, controls and scores: an oracle reaches everything, and what does not look at the sketch is told apart."""
 
 from __future__ import annotations
 
+import json
+import math
 import random
+import shutil
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import islice
+from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from data_manifests.schema import Query
-from sketchlm.answer import Answer
-from sketchlm.evaluation import questions as evaluation
-from sketchlm.evaluation.questions import Asked, Column, collect, columns, constants, evaluate, score, shuffled
-from sketchlm.metrics import Figure
+from data_manifests.schema import Condition, Image, Measured, Query
+from sketchlm.answer import Answer, Question
+from sketchlm.evaluation import asking, ranking
+from sketchlm.evaluation.asking import EntryPlan, ask, evaluate_entry, questions_of_plan, read_answers, write_answers
+from sketchlm.evaluation.examples import PICKS, picks
+from sketchlm.evaluation.model import facts_of, short_name
+from sketchlm.evaluation.questions import WHITE, Asked, Samples, Shown, collect, shown, spread, under
+from sketchlm.evaluation.record import Entry, answers_file
+from sketchlm.evaluation.scoring import FIELDS, MEASURES, Said, by_chance, constants, figures_of, score, score_ranking
+from sketchlm.metrics import RETRIEVAL, retrieval_row
 from sketchlm.processor import Processor, ProcessorConfig
-from sketchlm.prompt import PromptConfig, box_text
-from sketchlm.shards import read_samples
+from sketchlm.prompt import PREFIX, TEXT_TEMPLATES, PromptConfig, box_text, question_of
 from sketchlm.tokenizer import build_tokenizer
+from tests.sketchlm.llava import tiny_llava, tiny_processor
 from tests.sketchlm.runs import SIDE, TEXTS, write_training_shards
 
-TASKS = ("bbox", "count", "vqa", "sbir", "describe")
+QUERIED: tuple[Measured, ...] = ("bbox", "boxes", "count", "vqa", "sbir", "describe")
+TASKS: tuple[Measured, ...] = (*QUERIED, "retrieval")
+CONDITIONS: tuple[Condition, ...] = ("asked", "shuffled", "blank", "text")
 SAMPLES = 24
 
 
 @pytest.fixture(scope="module")
 def processor() -> Processor:
-    tokenizer = build_tokenizer(TEXTS)
-    return Processor(tokenizer, 32, 4, ProcessorConfig(prompt=PromptConfig(system=""), tasks=TASKS))
+    return Processor(build_tokenizer(TEXTS), 32, 4, ProcessorConfig(prompt=PromptConfig(system="")))
 
 
 @pytest.fixture(scope="module")
-def asked(processor: Processor, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Asked]]:
-    shards = write_training_shards(tmp_path_factory.mktemp("shards"), (SAMPLES,))
-    return collect(islice(read_samples(str(shards)), SAMPLES), processor)
+def samples(tmp_path_factory: pytest.TempPathFactory) -> Samples:
+    return Samples(str(write_training_shards(tmp_path_factory.mktemp("shards"), (SAMPLES // 2, SAMPLES // 2))))
+
+
+def plan_of(task: Measured, condition: Condition = "asked", **fields: Any) -> EntryPlan:
+    return EntryPlan("tests", task, "ink", "seen", condition, **fields)
 
 
 def truth(query: Query) -> Answer:
     """What someone who knows the facts says."""
-    boxes = box_text(query.boxes, (SIDE, SIDE), PromptConfig())
+    boxes = box_text(query.boxes, (SIDE, SIDE), PromptConfig(decimals=4))
     text = {
         "bbox": boxes,
         "count": str(query.count),
-        "vqa": f"{query.answers[0].capitalize()}.",
+        "vqa": f"The {query.answers[0].capitalize()}.",
         "sbir": "",
         "describe": f"The sketch shows a {query.category}. It is at {boxes}.",
     }[query.task]
     return Answer(text, float(query.match == 1))
 
 
-def answers_by(monkeypatch: pytest.MonkeyPatch, say: Any) -> None:
-    monkeypatch.setattr(evaluation, "answer", lambda _model, _processor, group: [say(q) for q in group])
+def answers_by(monkeypatch: pytest.MonkeyPatch, say: Callable[[Question], Answer]) -> list[Question]:
+    """Answers come from `say`; returns the list of what was asked."""
+    heard: list[Question] = []
+
+    def answer(_model: Any, _processor: Any, group: Sequence[Question], _batch: int = 0) -> list[Answer]:
+        heard.extend(group)
+        return [say(question) for question in group]
+
+    monkeypatch.setattr(asking, "answer", answer)
+    monkeypatch.setattr(ranking, "answer", answer)
+    return heard
 
 
-def summarise(asked: dict[str, list[Asked]], scores: dict[str, list[dict[str, float]]]) -> dict[str, Figure]:
-    return {name: column.figure() for name, column in columns(asked, scores).items()}
+def evaluated(folder: Path, one: EntryPlan, samples: Samples, processor: Processor) -> Entry:
+    return evaluate_entry(folder, one, questions_of_plan(one, samples), samples, None, processor)
 
 
+# --- scores
+
+
+@pytest.mark.parametrize("task", QUERIED)
 def test_an_oracle_reaches_all(
-    asked: dict[str, list[Asked]], processor: Processor, monkeypatch: pytest.MonkeyPatch
+    task: Measured, samples: Samples, processor: Processor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     answers_by(monkeypatch, lambda question: truth(question.query))
-    told: list[int] = []
-    scores = evaluate(None, processor, asked, told.append)
-    assert sum(told) == sum(map(len, asked.values()))
-    everyone = {task: [replace(one, choices=4) for one in them] for task, them in asked.items()}
-    found = summarise(everyone, evaluate(None, processor, everyone))
-    for name, figure in found.items():
-        assert figure.value == pytest.approx(1.0, abs=0.05 if "IoU" in name else 0.0), name  # text has two digits
-        assert figure.n > 0
-    # with fewer than four classes to choose from no box is counted
-    assert summarise(asked, scores)["BBOX Acc@0.5"].n == 0
+    entry = evaluated(tmp_path, plan_of(task), samples, processor)
+    best = {"bbox": "Acc", "boxes": "F1", "count": "exact", "vqa": "exact", "sbir": "balanced accuracy"}
+    assert entry.figures[best.get(task, "class named")].value == 1
+    assert entry.questions == len(collect(samples.records, task)) > SAMPLES
+    assert entry.images == SAMPLES
+    for name in ("unreadable", "duplicates", "hallucinated", "MAE", "no box"):
+        assert name not in entry.figures or entry.figures[name].value == 0
+    for name, value in entry.constant.items():
+        assert 0 <= value < 1 or name in ("MAE", "within 1"), name
 
 
-def test_who_answers_always_the_same_reaches_the_constants(
-    asked: dict[str, list[Asked]], processor: Processor, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("task", "said", "figure"), [
+    ("count", "1", "exact"),
+    ("count", "1", "within 1"),
+    ("sbir", "", "balanced accuracy"),
+    ("vqa", "red", "exact"),
+])  # fmt: skip
+def test_who_says_always_the_same_reaches_at_most_the_constant(
+    task: Measured, said: str, figure: str, samples: Samples, processor: Processor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answers_by(monkeypatch, lambda question: Answer("1", 1.0))
-    found = summarise(asked, evaluate(None, processor, asked))
-    assert found["SBIR balanced accuracy"].value == constants(asked, processor)["SBIR balanced accuracy"] == 0.5
-    ones = [one.question.query.count == 1 for one in asked["count"]]
-    assert found["COUNT exact, class present"].value == pytest.approx(sum(ones) / len(ones))
-    assert constants(asked, processor)["COUNT exact, class present"] == pytest.approx(sum(ones) / len(ones))
-    assert found["VQA exact"].value == found["DESCRIBE class named"].value == 0
+    answers_by(monkeypatch, lambda question: Answer(said, 1.0))
+    asked = collect(samples.records, task)
+    found = figures_of(task, ask(plan_of(task), asked, samples, None, processor))
+    assert found[figure].value <= constants(task, asked, "padded")[figure] + 1e-12
 
 
-def test_what_cannot_be_read_is_wrong_and_no_error(asked: dict[str, list[Asked]], processor: Processor) -> None:
+def test_the_constants_are_those_of_the_best_number_and_text(samples: Samples) -> None:
+    counts = collect(samples.records, "count")
+    numbers = Counter(one.query.count for one in counts)
+    assert constants("count", counts, "padded")["exact"] == pytest.approx(max(numbers.values()) / len(counts))
+    texts = Counter(one.query.answers[0] for one in collect(samples.records, "vqa"))
+    vqa = constants("vqa", collect(samples.records, "vqa"), "padded")
+    assert vqa == {"exact": pytest.approx(max(texts.values()) / sum(texts.values()))}
+    assert constants("sbir", collect(samples.records, "sbir"), "padded")["balanced accuracy"] == 0.5
+    assert set(constants("bbox", collect(samples.records, "bbox"), "padded")) >= {"Acc", "Acc@0.5", "mean IoU"}
+    assert constants("bbox", [], "padded") == {}
+
+
+def test_what_cannot_be_read_is_wrong_and_says_why(samples: Samples) -> None:
+    for task in QUERIED:
+        one = collect(samples.records, task)[0]
+        record = score(task, one, Said("what?"), "padded")
+        assert tuple(record.row) == FIELDS[task]
+        reasons = {"bbox": "no box", "boxes": "no box", "count": "no number", "describe": "no box"}
+        assert record.reason == reasons.get(task, "")
+        if task in reasons:
+            assert record.found is None
+
+
+def asked_box(boxes: list[list[float]], own: int, size: tuple[int, int] = (200, 100)) -> Asked:
+    query = Query(query_id="bbox-0", task="bbox", row=0, category="dog", boxes=boxes, count=-1, question="",
+                  answers=[""], match=-1, answer_source="tests")  # fmt: skip
+    image = Image(source="tests", id="a", width=size[0], height=size[1], license="")
+    return Asked("a/bbox-0/s", 0, query, image, Shown(0, 0), own, 1, own >= 0)
+
+
+def test_one_box_is_right_on_any_instance_and_separately_on_the_sketchs_own() -> None:
+    """The image is 200 x 100: in its padded square, y = 0.25 is its upper rim."""
+    one = asked_box([[0.0, 0.0, 50.0, 50.0], [100.0, 50.0, 200.0, 100.0]], own=0)
+    other = score("bbox", one, Said("[0.5, 0.5, 1.0, 0.75]"), "padded").row
+    assert (other["iou"], other["half"], other["own_iou"], other["own_half"], other["own"]) == (1, 1, 0, 0, 1)
+    own = score("bbox", one, Said("[0.0, 0.25, 0.25, 0.5]"), "padded")
+    assert (own.row["iou"], own.row["own_iou"]) == (1, 1)
+    assert own.found == [[0, 0, 50, 50, 1]]
+    assert own.size == "M"
+    drawn = score("bbox", replace(one, own=-1), Said("[0.5, 0.5, 1.0, 0.75]"), "padded")
+    assert (drawn.row["iou"], drawn.row["own"]) == (1, 0)
+    assert "own Acc" not in figures_of("bbox", [drawn])
+    beside = score("bbox", one, Said("[0.1, 0.0, 0.3, 0.2]"), "padded")  # all of it in the padding
+    assert beside.reason == "no box" and beside.row["unread"] == 1
+
+
+def test_own_is_the_object_that_the_sketch_was_made_of(samples: Samples) -> None:
+    for task in ("bbox", "describe"):
+        for one in collect(samples.records, task):
+            record = samples.records[one.sample]
+            made_of = record.sketches[one.query.row].object_id
+            box = next(thing.box for thing in record.objects if thing.object_id == made_of)
+            assert one.query.boxes[one.own] == box
+
+
+def test_several_boxes_count_duplicates(monkeypatch: pytest.MonkeyPatch, processor: Processor) -> None:
+    one = asked_box([[0.0, 0.0, 50.0, 50.0], [100.0, 50.0, 200.0, 100.0]], own=-1)
+    text = "[0.0, 0.25, 0.25, 0.5], [0.0, 0.25, 0.25, 0.51], [0.8, 0.3, 0.9, 0.4]"
+    said = asking.several(text, one, processor)
+    assert list(said.scores) == sorted(said.scores, reverse=True) and len(said.boxes) == 3
+    row = score("boxes", one, said, "padded").row
+    assert (row["true"], row["found"], row["hits"], row["duplicates"], row["hallucinated"]) == (2, 3, 1, 1, 1)
+    assert (row["kept"], row["kept_hits"], row["kept_duplicates"]) == (2, 1, 0)
+
+
+# --- retrieval
+
+
+def test_a_ranking_is_scored_for_the_class_and_for_the_very_image() -> None:
+    one = asked_box([[0.0, 0.0, 50.0, 50.0]], own=0)
+    grades, yes = [1, 0, 2, 0], [0.9, 0.1, 0.5, 0.6]
+    record = score_ranking(one, yes, ["a", "b", "c", "d"], grades)
+    for prefix, least in (("", 1), ("own_", 2)):
+        row = retrieval_row(yes, grades, least)
+        assert {name: record.row[prefix + name] for name in row._fields} == row._asdict()
+    assert record.found == [["a", 0.9, 1], ["d", 0.6, 0], ["c", 0.5, 2], ["b", 0.1, 0]]
+    assert record.truth == 2
+    figures = figures_of("retrieval", [record])
+    assert figures["hit@1"].value == 1 and figures["own hit@1"].value == 0
+    assert set(MEASURES["retrieval"]) == set(RETRIEVAL) | {f"own {name}" for name in RETRIEVAL}
+
+
+@pytest.mark.parametrize("condition", ["asked", "text"])
+def test_who_knows_what_is_in_the_images_ranks_without_fault(
+    condition: Condition, samples: Samples, processor: Processor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    one = plan_of("retrieval", condition, number=5, gallery=10)
+    asked = questions_of_plan(one, samples)
+    classes = {shown(asked, samples, processor)[n].pictures[-1].pixels.tobytes(): asked[n] for n in range(5)}
+    assert len(asked) == 5 and len(classes) == 5
+    by_picture = {
+        asking.photo_of(samples.read(n), processor).pixels.tobytes(): {thing.category for thing in record.objects}
+        for n, record in enumerate(samples.records)
+    }
+    heard = answers_by(
+        monkeypatch,
+        lambda q: Answer("", float(q.query.category in by_picture[q.pictures[-1].pixels.tobytes()])),
+    )
+    entry = evaluate_entry(tmp_path, one, asked, samples, None, processor)
+    assert len(heard) == 5 * 10
+    assert {len(question.pictures) for question in heard} == {1 if condition == "text" else 2}
+    assert (entry.images, entry.questions) == (10, 5)
+    assert entry.figures["hit@1"].value == entry.figures["mAP"].value == 1
+    assert entry.constant["precision@1"] < 1
+
+
+def test_rankings_by_chance_are_what_drawn_orders_reach() -> None:
+    grades = [[1] * 3 + [0] * 9, [2] + [0] * 11, [0] * 12]
+    draw = random.Random(0)
+    rows = []
+    for _ in range(4000):
+        for row in grades[:2]:
+            rows.append(retrieval_row([draw.random() for _ in row], row))
+    found = by_chance(grades)
+    for name in ("precision@1", "precision@5", "precision@10", "hit@1", "hit@5", "mAP"):
+        drawn = RETRIEVAL[name](np.asarray(rows))
+        assert found[name] == pytest.approx(drawn, abs=0.015), name
+    assert found["own precision@1"] == pytest.approx(1 / 12)
+    assert by_chance([[0, 0]]) == {}
+
+
+# --- which questions
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 5)), max_size=40), st.integers(0, 45), st.integers())
+def test_questions_are_spread_over_classes_and_images(pairs: list[tuple[str, int]], number: int, seed: int) -> None:
+    base = asked_box([[0.0, 0.0, 50.0, 50.0]], own=0)
+    asked = [
+        replace(base, key=str(n), sample=sample, query=base.query.model_copy(update={"category": name}))
+        for n, (name, sample) in enumerate(pairs)
+    ]
+    taken = spread(asked, number, seed)
+    assert taken == spread(asked, number, seed)
+    keys = [one.key for one in taken]
+    assert keys == sorted(keys, key=int) and len(set(keys)) == len(keys)
+    assert len(taken) == (min(number, len(asked)) if number else len(asked))
+    there = Counter(name for name, _ in pairs)
+    given_ = Counter(one.query.category for one in taken)
+    if taken:
+        most = max(given_.values())
+        assert all(given_[name] >= min(there[name], most - 1) for name in there)
+
+
+def test_no_image_is_asked_twice_while_another_is_not(samples: Samples) -> None:
+    asked = [one for one in collect(samples.records, "count") if one.query.category == "dog"]
+    images = {one.sample for one in asked}
+    assert len(images) < len(asked)
+    taken = spread(asked, len(images))
+    assert len({one.sample for one in taken}) == len(images)
+
+
+def test_only_some_classes_are_asked_and_shown(samples: Samples) -> None:
     for task in TASKS:
-        scored = score(asked[task][0], Answer("what?", 0.5), processor)
-        assert scored.get("right", scored.get("half")) == float(task == "sbir" and asked[task][0].question.query.match)
+        asked = questions_of_plan(plan_of(task, classes=frozenset({"cup"})), samples)
+        assert {one.query.category for one in asked} == {"cup"}
+    gallery = asking._gallery(plan_of("retrieval", classes=frozenset({"cup"})), samples)
+    assert 0 < len(gallery) < SAMPLES
+    assert all("cup" in there for _, _, there in gallery)
 
 
-def test_shuffling_moves_sketches_alone(asked: dict[str, list[Asked]]) -> None:
-    moved = shuffled(asked["count"])
-    assert [one.question.query for one in moved] == [one.question.query for one in asked["count"]]
-    pairs = list(zip(moved, asked["count"], strict=True))
-    assert all(np.array_equal(a.question.pictures[1].pixels, b.question.pictures[1].pixels) for a, b in pairs)
-    others = sum(a.question.pictures[0] is not b.question.pictures[0] for a, b in pairs)
-    assert others > len(pairs) * 0.8
-    before = {id(one.question.pictures[0]) for one in asked["count"]}
-    assert {id(one.question.pictures[0]) for one in moved} == before
-    first = asked["count"][0]
-    alone = replace(first, question=replace(first.question, pictures=first.question.pictures[1:]))  # text alone
-    assert shuffled([alone, first])[0].question.pictures[-1] is alone.question.pictures[0]
+def test_keys_are_unique_and_the_same_under_every_condition(samples: Samples) -> None:
+    for task in TASKS:
+        keys = [[one.key for one in questions_of_plan(plan_of(task, c, number=20), samples)] for c in CONDITIONS]
+        assert keys[0] == keys[1] == keys[2] == keys[3]
+        assert len(set(keys[0])) == len(keys[0]) == 20
 
 
-def test_the_difference_of_two_columns_is_narrower_than_theirs() -> None:
-    """Questions that are hard for one are hard for the other: pairs know that."""
-    rng = random.Random(0)
-    hard = [rng.random() for _ in range(400)]
-    images = [str(n // 4) for n in range(400)]
-    mine = Column([[float(h > 0.3)] for h in hard], images)
-    theirs = Column([[float(h > 0.4)] for h in hard], images)
-    gap = mine.above(theirs)
-    assert gap.value == pytest.approx(mine.figure().value - theirs.figure().value)
-    assert gap.low < gap.value < gap.high
-    assert gap.low > 0
-    assert gap.high - gap.low < 0.7 * (mine.figure().high - mine.figure().low)
-    assert mine.above(mine) == Figure(0, 0, 0, 400)
-    with pytest.raises(ValueError, match="400 and 399 answers to different questions"):
-        mine.above(Column(theirs.rows[1:], images[1:]))
+# --- controls
 
 
-def test_balanced_accuracy_of_a_column_is_that_of_its_classes() -> None:
-    rows = [[1.0, 1.0]] * 6 + [[0.0, 1.0]] * 2 + [[1.0, 0.0]] + [[0.0, 0.0]] * 3
-    column = Column(rows, [str(n) for n in range(12)], "balanced accuracy")
-    assert column.figure().value == pytest.approx((0.75 + 0.25) / 2)
-    assert column.above(column).value == 0
+def test_shuffling_moves_sketches_alone_and_nobody_keeps_their_own(samples: Samples, processor: Processor) -> None:
+    asked = collect(samples.records, "count")
+    moved = under(asked, "shuffled", 1)
+    assert [one.query for one in moved] == [one.query for one in asked]
+    assert all(one.shown != other.shown for one, other in zip(moved, asked, strict=True))
+    assert Counter(one.shown for one in moved) == Counter(one.shown for one in asked)
+    pictures = [shown(them[:6], samples, processor) for them in (asked, moved)]
+    for one, other in zip(*pictures, strict=True):
+        assert np.array_equal(one.pictures[1].pixels, other.pictures[1].pixels)
+        assert one.query == other.query
 
 
-def test_columns_are_only_of_tasks_that_were_asked(asked: dict[str, list[Asked]], processor: Processor) -> None:
-    some = {"sbir": asked["sbir"]}
-    scores = {"sbir": [score(one, truth(one.question.query), processor) for one in some["sbir"]]}
-    assert list(columns(some, scores)) == ["SBIR balanced accuracy"]
-    assert list(constants(some, processor)) == ["SBIR balanced accuracy"]
+def test_a_blank_page_is_white_and_stands_where_the_sketch_stood(samples: Samples, processor: Processor) -> None:
+    asked = collect(samples.records, "sbir")[:6]
+    pairs = (shown(them, samples, processor) for them in (asked, under(asked, "blank")))
+    for one, other in zip(*pairs, strict=True):
+        assert (other.pictures[0].pixels == 255).all() and not (one.pictures[0].pixels == 255).all()
+        assert np.array_equal(one.pictures[1].pixels, other.pictures[1].pixels)
+        assert other.query.row >= 0
+    assert all(one.shown == WHITE for one in under(asked, "blank"))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_in_words_alone_there_is_one_picture_and_the_class_is_named(
+    task: Measured, samples: Samples, processor: Processor
+) -> None:
+    asked = under(collect(samples.records, task)[:6], "text")
+    for question in shown(asked, samples, processor):
+        assert question.query.row == -1 and len(question.pictures) == 1
+        head, _ = processor.question(question.query, question.draw)
+        assert sum(token == processor._image_id for token in head) == processor.num_image_tokens
+        words = question_of(question.query, question.draw, processor.config.prompt)
+        templates = TEXT_TEMPLATES[question.query.task]
+        text = templates[question.draw % len(templates)]
+        filled = text.format(category=question.query.category, question=question.query.question)
+        assert words.startswith(PREFIX[question.query.task] + filled)
+        assert question.query.category in words
+
+
+@pytest.mark.parametrize("task", ["count", "retrieval"])
+def test_a_model_that_is_shown_no_sketch_answers_as_if_there_were_none(task: Measured, samples: Samples) -> None:
+    """Of a real model: a blank page says the same whatever the sketch was, and other than the sketch."""
+    model, processor = tiny_llava(seed=1), tiny_processor()
+    found = {}
+    for condition in ("asked", "blank"):
+        one = plan_of(task, condition, number=8, gallery=4)
+        asked = questions_of_plan(one, samples)
+        records = ask(one, asked, samples, model, processor)
+        others = [replace(a, shown=a.shown and WHITE) for a in asked]
+        hidden = ask(one, others, samples, model, processor)
+        found[condition] = ([r.found for r in records] + [r.said for r in records], [r.found for r in hidden] +
+                            [r.said for r in hidden])  # fmt: skip
+    assert found["blank"][0] == found["blank"][1] == found["asked"][1]
+    assert found["asked"][0] != found["blank"][0]
+
+
+# --- entries on disk
+
+
+def test_answers_on_disk_are_not_asked_again(
+    samples: Samples, processor: Processor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    heard = answers_by(monkeypatch, lambda question: truth(question.query))
+    one = plan_of("count", number=10)
+    entry = evaluated(tmp_path, one, samples, processor)
+    assert len(heard) == 10 and entry.seconds >= 0
+    again = evaluated(tmp_path, one, samples, processor)
+    assert len(heard) == 10
+    assert again.model_copy(update={"seconds": 0.0}) == entry.model_copy(update={"seconds": 0.0})
+    evaluated(tmp_path, plan_of("count", number=11), samples, processor)
+    assert len(heard) == 21
+
+
+@pytest.mark.parametrize("harm", ["cut", "text", "gone", "field", "binary", "swapped", "twice"])
+def test_answers_that_are_not_whole_are_asked_again(
+    harm: str, samples: Samples, processor: Processor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    heard = answers_by(monkeypatch, lambda question: truth(question.query))
+    one = plan_of("bbox", number=6, examples=False)
+    entry = evaluated(tmp_path, one, samples, processor)
+    path = answers_file(tmp_path, entry)
+    lines = path.read_text().splitlines()
+    whole = path.read_bytes()
+    record = json.loads(lines[2])
+    record["row"].pop("iou")
+    harmed = {
+        "cut": whole[: len(whole) // 2],
+        "text": whole + b"and more\n",
+        "field": "\n".join([*lines[:2], json.dumps(record), *lines[3:]]).encode(),
+        "binary": b"\xff\x00\x9f",
+        "swapped": "\n".join([lines[1], lines[0], *lines[2:]]).encode(),
+        "twice": whole + lines[0].encode(),
+    }
+    if harm == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(harmed[harm])
+    assert read_answers(path, "bbox", [json.loads(line)["key"] for line in lines]) is None
+    assert evaluated(tmp_path, one, samples, processor).figures == entry.figures
+    assert len(heard) == 12 and path.read_bytes() == whole
+    write_answers(path, [])
+    assert read_answers(path, "bbox", []) == []
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_examples_have_pictures_that_are_small(
+    task: Measured, samples: Samples, processor: Processor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    answers_by(monkeypatch, lambda q: Answer(f"{q.query.count} [0.1, 0.1, 0.6, 0.6]", 0.3 + len(q.query.category) / 10))
+    entry = evaluated(tmp_path, plan_of(task, number=15, gallery=8), samples, processor)
+    assert Counter(one.kind for one in entry.examples) == dict.fromkeys(("best", "worst", "random"), PICKS)
+    for one in entry.examples:
+        assert 0 <= one.score <= 1 and one.question
+        places = [place for place in (one.sketch, one.image, *(found[0] for found in one.gallery)) if place]
+        assert len(places) == (9 if task == "retrieval" else 2)
+        for place in places:
+            assert place.startswith(f"examples/{entry.name}/")
+            assert max(cv2.imread(str(tmp_path / place)).shape) <= 256
+        for box in (*one.boxes, *one.true_boxes):
+            assert all(0 <= value <= 1 for value in box)
+        assert all(len(box) == 5 for box in one.boxes)
+    best, worst = ([one.score for one in entry.examples if one.kind == kind] for kind in ("best", "worst"))
+    assert min(best) >= max(worst)
+    shutil.rmtree(tmp_path / "examples")
+    assert evaluated(tmp_path, plan_of(task, number=15, gallery=8), samples, processor).examples == entry.examples
+
+
+@given(st.lists(st.floats(0, 1), max_size=20), st.integers())
+def test_no_example_is_picked_twice(scores: list[float], seed: int) -> None:
+    found = picks(scores, ["a", "b"] * 10, seed)
+    places = [place for _, place in found]
+    assert len(set(places)) == len(places) == min(len(scores), 3 * PICKS)
+    assert found == picks(scores, ["a", "b"] * 10, seed)
+    best = [scores[place] for kind, place in found if kind == "best"]
+    rest = [scores[place] for kind, place in found if kind == "worst"]
+    assert not rest or min(best) >= min(rest)
+
+
+def test_figures_without_a_question_are_left_out(samples: Samples, processor: Processor) -> None:
+    asked = [one for one in collect(samples.records, "count") if one.query.count == 1]
+    none = [score("count", one, Said("nothing"), "padded") for one in asked]
+    found = figures_of("count", none)
+    assert "MAE" not in found and found["unreadable"].value == 1
+    assert all(not math.isnan(value) for figure in found.values() for value in (figure.value, figure.low, figure.high))
+
+
+# --- the model
+
+
+def test_a_model_is_named_by_what_tells_it_from_others() -> None:
+    assert short_name("learn") == "learn"
+    assert short_name("llava-hf/llava-1.5-7b-hf") == "llava-1.5-7b-hf"
+    assert short_name("out/finetune/tiny/bundle") == "finetune-tiny"
+    assert short_name("/runs/llava/") == "llava"
+
+
+def test_the_fingerprint_tells_weights_and_prompts_apart() -> None:
+    from sketchlm.bundle import Bundle, BundleInfo
+
+    def fingerprint(seed: int, frame: Any = "padded") -> str:
+        info = BundleInfo("finetune", prompt=PromptConfig(frame=frame), trained={"recipe": "x", "steps": 3})
+        facts = facts_of("x", Bundle(tiny_llava(seed), None, info))
+        assert facts.facts["steps"] == 3 and facts.facts["recipe"] == "x"
+        return facts.fingerprint
+
+    assert fingerprint(1) == fingerprint(1)
+    assert len({fingerprint(1), fingerprint(2), fingerprint(1, "image")}) == 3

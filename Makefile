@@ -40,6 +40,7 @@ demo: $(READY)  ## run all that exists on the embedded data, and name the report
 	@$(PY) -m pipelines.sketches sample --out out/demo/sketches
 	@$(PY) -m pipelines.pretrain tiny --out out/demo/pretrain
 	@$(PY) -m pipelines.finetune tiny --model.base out/demo/pretrain/bundle --out out/demo/finetune
+	@$(PY) -m pipelines.evaluation tiny --model out/demo/finetune/bundle --out out/demo/evaluate
 	@echo "Look at out/demo/sketches/report.html; the model is out/demo/finetune/bundle"
 
 sketches: $(READY)  ## photos with boxes -> sketch shards (RECIPE=sample | coco | objects365 | openimages | shapeworld)

@@ -351,6 +351,9 @@ class Protocol(_Record):
     """How they are asked: fields of sketchgen's TasksConfig that differ from its defaults."""
     world: dict[str, int | float | list[float]] = {}
     """Of shapeworld: fields of its WorldConfig that differ from the defaults."""
+    made: bool = False
+    """Whether the sketches are those that `make sketches` made of the very objects in the photos (of sketchvcl-NAME,
+    laid out as it writes them): an answer is then also compared with the sketch's own object."""
     only: str = ""
     """Only classes that this zero-shot protocol of sketchy keeps out of training (shen-25, yelamarthi-21)."""
     without: str = ""

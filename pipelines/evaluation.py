@@ -91,7 +91,8 @@ class EvaluationConfig:
     batch: int = 32
     """Questions that are answered together."""
     threads: int = 0
-    """Of the CPU; 0 = as torch chooses. On a machine that does other work, 1 is faster than all."""
+    """Of the CPU; 0 = as torch chooses. Small models gain little from a second one, and lose most of their speed to it
+    where the machine does other work: 44 answers/s against 7 on two cores with four others at work."""
     data: str = ""
     """Folder that holds every source and bank, each in a folder of its name; empty = $SKETCH_DATA_DIR, else data."""
     shards: str = "out/protocols"
@@ -107,12 +108,14 @@ class EvaluationConfig:
 def tiny() -> EvaluationConfig:
     """The embedded default: a minute. The model of `make finetune`, where there is one, else the shipped `learn`."""
     trained = "out/finetune/tiny/bundle"
-    return EvaluationConfig("tiny", model=trained if is_bundle(trained) else "learn", protocols=("shapeworld_tiny",))
+    model = trained if is_bundle(trained) else "learn"
+    return EvaluationConfig("tiny", model=model, protocols=("shapeworld_tiny",), threads=1)
 
 
 def learn() -> EvaluationConfig:
     """The painted world in both styles, with all controls: minutes for the shipped model."""
-    return EvaluationConfig("learn", protocols=("shapeworld", "shapeworld_crowd"))
+    protocols = ("shapeworld", "shapeworld_crowd", "shapeworld_own")
+    return EvaluationConfig("learn", protocols=protocols, threads=1)
 
 
 def paper() -> EvaluationConfig:
@@ -238,9 +241,9 @@ def print_plan(config: EvaluationConfig, work: Sequence[Work], missing: Sequence
         f"{sum(count for _, count in plans):,} answers",
         soft_wrap=True,
     )
-    for one in missing:
-        place = " with ".join(filter(None, (one.protocol, one.sketches)))
-        console.print(f"[yellow]missing[/] {place}: {escape(one.what)}", soft_wrap=True)
+    for what in dict.fromkeys(one.what for one in missing):
+        places = [" with ".join(filter(None, (one.protocol, one.sketches))) for one in missing if one.what == what]
+        console.print(f"[yellow]missing[/] for {', '.join(places)}: {escape(what)}", soft_wrap=True)
 
 
 def begin(
@@ -250,7 +253,7 @@ def begin(
 
     Raises ValueError for a folder that was made with other settings or another model, naming what differs.
     """
-    marks = {one.name: hashlib.sha256(one.model_dump_json().encode()).hexdigest()[:16] for one in protocols}
+    marks = {one.name: mark_of(one) for one in protocols}
     settings: dict[str, Any] = {
         "seed": config.seed,
         "limit": config.limit,
@@ -273,6 +276,13 @@ def begin(
         record = before.model_copy(update={"missing": missing})
     write_record(out, record)
     return record
+
+
+def mark_of(protocol: Protocol) -> str:
+    """Of what in a protocol decides the questions: not its words, nor what others reached."""
+    words = {"title", "description", "measures", "published"}
+    decides = protocol.model_dump_json(exclude=words, exclude_defaults=True)
+    return hashlib.sha256(decides.encode()).hexdigest()[:16]
 
 
 def device_of(config: EvaluationConfig) -> str:
@@ -416,14 +426,15 @@ def show(record: Evaluation, console: Console) -> None:
         "† drawn as training never saw it. shuffled: with the sketch of another question; blank: with a white page; "
         "text: the class named; constant: the best answer that is always the same.",
     )
-    for one in record.missing:
-        console.print(f"[yellow]missing[/] {' with '.join(filter(None, (one.protocol, one.sketches)))}")
+    if record.missing:
+        lacking = dict.fromkeys(" with ".join(filter(None, (one.protocol, one.sketches))) for one in record.missing)
+        console.print(f"[yellow]missing[/], as said above: {', '.join(lacking)}", soft_wrap=True)
 
 
 def _table(title: str, found: dict[tuple[Measured, Condition], Entry]) -> Table:
     """Of one protocol and the sketches of one source, by task and condition."""
     table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
-    for name in ("task", "", "asked (95 %)", *CONTROLS, "constant", "n"):
+    for name in ("", "asked (95 %)", *CONTROLS, "constant", "n"):
         table.add_column(name, justify="right" if name in (*CONTROLS, "constant", "n") else "left", no_wrap=True)
     for task in dict.fromkeys(task for task, _ in found):
         entries = {condition: one for (other, condition), one in found.items() if other == task}
@@ -434,7 +445,9 @@ def _table(title: str, found: dict[tuple[Measured, Condition], Entry]) -> Table:
             said = {condition: one.figures[name] for condition, one in entries.items() if name in one.figures}
             controls = [f"{said[condition].value:.3f}" if condition in said else "" for condition in CONTROLS]
             constant = f"{first.constant[name]:.3f}" if name in first.constant else ""
-            table.add_row(task, name, str(said.get("asked", "")), *controls, constant, f"{first.figures[name].n:,}")
+            table.add_row(
+                f"{task} {name}", str(said.get("asked", "")), *controls, constant, f"{first.figures[name].n:,}"
+            )
     return table
 
 

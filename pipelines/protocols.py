@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -15,9 +16,11 @@ import data_manifests
 from data_manifests.schema import Part, Protocol, bank_manifest, load_manifest, protocol_manifest
 from data_manifests.vocabulary import vocabulary
 from pipelines.mixtures import MixtureConfig, data_folder, missing_folders, part_config
-from sketchgen.config import absolute
+from pipelines.sketches import shapeworld
+from sketchgen.config import RunConfig, absolute
 from sketchgen.engine import EngineConfig
 from sketchgen.instructions import InstructionsConfig, is_complete, run_instructions
+from sketchgen.run import run as sketch
 from sketchgen.selection import SelectionConfig
 from sketchgen.shapeworld import WorldConfig
 from sketchlm.evaluation.questions import ASKED_AS, Samples
@@ -111,8 +114,10 @@ def make_shards(protocol: Protocol, sketches: str, config: ShardsConfig, console
 
     Raises ValueError for a manifest that asks for what is not there, and for a folder that was made otherwise.
     """
-    one = shards_config(protocol, sketches, config)
     data = absolute(data_folder(MixtureConfig("", data=config.data)))
+    if protocol.made:
+        return _made(protocol, sketches, config, data, console)
+    one = shards_config(protocol, sketches, config)
     if absent := missing_folders(one, data):
         ways = "; ".join(f"{name}/: {way}" for name, way in absent.items())
         return Missing(protocol=protocol.name, sketches=_named(sketches), what=f"{data} lacks {ways}")
@@ -130,6 +135,34 @@ def make_shards(protocol: Protocol, sketches: str, config: ShardsConfig, console
             what = f"{failed} shards of {one.out} could not be made: run the same command again"
             return Missing(protocol=protocol.name, sketches=_named(sketches), what=what)
     return one.out
+
+
+def _made(protocol: Protocol, sketches: str, config: ShardsConfig, data: str, console: Console) -> str | Missing:
+    """Sketches that were made of the photos themselves: of shapeworld made here, of others looked for."""
+    if protocol.source == "shapeworld":
+        one = made_config(protocol, sketches, config)
+        if failed := sketch(one, console):
+            what = f"{failed} shards of {one.out} could not be made: run the same command again"
+            return Missing(protocol=protocol.name, sketches=sketches, what=what)
+        return one.out
+    folder = f"{data}/{sketches}"
+    if os.path.isdir(folder):
+        return folder
+    flags = f"--source.root {data}/{protocol.source} --source.split {protocol.split} --out {folder}"
+    way = f'made on your machine: make sketches RECIPE={protocol.source} ARGS="{flags}"'
+    return Missing(protocol=protocol.name, sketches=sketches, what=f"{data} lacks {sketches}/: {way}")
+
+
+def made_config(protocol: Protocol, sketches: str, config: ShardsConfig) -> RunConfig:
+    """The run that makes sketches of the scenes of a protocol."""
+    world = _world(protocol, WorldConfig(split=protocol.split, num_scenes=protocol.images))
+    base = shapeworld()
+    return replace(
+        base,
+        source=replace(base.source, world=world),
+        engine=config.engine,
+        out=f"{config.shards}/{protocol.name}/{sketches}",
+    )
 
 
 def _named(sketches: str) -> str:

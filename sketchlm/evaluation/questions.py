@@ -101,12 +101,13 @@ def collect(records: Sequence[Sample], task: Measured, classes: Collection[str] 
 
 
 def questions_of(record: Sample, number: int, task: Measured) -> Iterator[Asked]:
-    """Those of one sample. Retrieval looks for what a sketch shows: only for sketches whose class is there."""
+    """Those of one sample; where its shards ask nothing, what its facts answer. Retrieval looks for
+    what a sketch shows: only for sketches whose class is there."""
     counts = Counter(thing.category for thing in record.objects)
     choices = sum(count == 1 for count in counts.values())
     boxes = {thing.object_id: thing.box for thing in record.objects}
     seen: set[int] = set()
-    for query in record.queries:
+    for query in record.queries or _queries_of_facts(record):
         if query.task != ASKED_AS.get(task, task):
             continue
         if task == "retrieval" and (query.row in seen or query.category not in counts):
@@ -118,6 +119,31 @@ def questions_of(record: Sample, number: int, task: Measured) -> Iterator[Asked]
         key = f"{record.image.id}/{query.query_id}/{sketch.sketch_id if sketch else ''}"
         shown = Shown(number, query.row) if sketch else None
         yield Asked(key, number, query, record.image, shown, own, choices, bool(sketch and sketch.object_id))
+
+
+def _queries_of_facts(record: Sample) -> Iterator[Query]:
+    """Boxes and number of the class of each sketch that was made of an object of the image, as the output of
+    `make sketches` has them; not where a crowd leaves open how many there are."""
+    crowds = {thing.category for thing in record.objects if thing.status == "crowd"}
+    for sketch in record.sketches:
+        if not sketch.object_id or sketch.category in crowds:
+            continue
+        boxes = [thing.box for thing in record.objects if thing.category == sketch.category]
+        for task in ("bbox", "count"):
+            yield Query.model_validate(
+                {
+                    "query_id": f"{task}-{sketch.row}",
+                    "task": task,
+                    "row": sketch.row,
+                    "category": sketch.category,
+                    "boxes": boxes if task == "bbox" else [],
+                    "count": len(boxes) if task == "count" else -1,
+                    "question": "",
+                    "answers": [""],
+                    "match": -1,
+                    "answer_source": "facts",
+                }
+            )
 
 
 def spread(asked: Sequence[Asked], number: int, seed: int = 0) -> list[Asked]:

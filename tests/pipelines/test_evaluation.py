@@ -87,10 +87,13 @@ def test_every_protocol_is_made_of_what_there_is(path: Path) -> None:
         assert len(protocol.tasks) > 1 or set(protocol.measures) <= set(MEASURES[task])
     assert set(protocol.measures) <= set().union(*(MEASURES[task] for task in protocol.tasks))
     for sketches, asked in protocol.sketches.items():
+        assert asked.unseen == (sketches in ("tu_berlin", "shapeworld-brush", "sketchvcl-shapeworld"))
+        if protocol.made:
+            assert sketches.startswith("sketchvcl-") and protocol.split == "val"
+            continue
         one = shards_config(protocol, sketches, ShardsConfig("somewhere"))
         assert one.bank.split == "val"
         assert (one.source.world.split if one.source.generated else one.source.split) == "val"
-        assert asked.unseen == (sketches in ("tu_berlin", "shapeworld-brush"))
         assert one.out.endswith(f"/{protocol.name}/{sketches}")
     assert zero_shot(protocol.only) or zero_shot(protocol.without) or "sketchy" not in protocol.name
 
@@ -211,11 +214,15 @@ def test_what_is_missing_is_listed_with_the_way_to_get_it(evaluated: tuple[Path,
     assert record is not None
     lacking = {(one.protocol, one.sketches): one.what for one in record.missing}
     assert set(lacking) == {
-        (name, "sketchvcl-coco") for name in protocol_names() if "sketchvcl-coco" in protocol_manifest(name).sketches
+        (name, sketches)
+        for name in protocol_names()
+        for sketches in protocol_manifest(name).sketches
+        if sketches.startswith("sketchvcl-coco")
     }
-    for what in lacking.values():
-        assert f"{data} lacks sketchvcl-coco/" in what and "make sketches RECIPE=coco" in what
-    assert "missing counting_coco with sketchvcl-coco" in evaluated[1]
+    for (_, sketches), what in lacking.items():
+        assert f"{data} lacks {sketches}/" in what and "make sketches RECIPE=coco" in what
+    assert "--source.split val" in lacking["detection_own", "sketchvcl-coco-val"]
+    assert "missing for counting_coco with sketchvcl-coco, counting_pixmo with sketchvcl-coco, " in evaluated[1]
 
 
 def test_a_second_run_asks_nothing_and_leaves_the_record_as_it_was(
@@ -472,6 +479,24 @@ def test_a_record_is_written_in_one_step(tmp_path: Path, llava: Path) -> None:
     write_record(tmp_path / "out", record)
     assert read_record(tmp_path / "out") == record
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["evaluation.json"]
+
+
+@pytest.mark.slow
+def test_sketches_of_the_very_objects_tell_any_instance_from_their_own(tmp_path: Path) -> None:
+    protocol = protocol_manifest("shapeworld_own").model_copy(update={"images": 4})
+    made = make_shards(protocol, "sketchvcl-shapeworld", ShardsConfig(shards=str(tmp_path)), console())
+    assert isinstance(made, str)
+    samples = Samples(made)
+    asked = collect(samples.records, "bbox")
+    assert len(asked) > 8 and max(len(one.query.boxes) for one in asked) > 1
+    for one in asked:
+        record = samples.records[one.sample]
+        box = next(o.box for o in record.objects if o.object_id == record.sketches[one.query.row].object_id)
+        assert one.query.boxes[one.own] == box
+        assert len(one.query.boxes) == sum(o.category == one.query.category for o in record.objects)
+    assert [one.query.count for one in collect(samples.records, "count")] == [len(one.query.boxes) for one in asked]
+    assert not collect(samples.records, "sbir")
+    assert make_shards(protocol, "sketchvcl-shapeworld", ShardsConfig(shards=str(tmp_path)), console()) == made
 
 
 @pytest.mark.slow

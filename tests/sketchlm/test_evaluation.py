@@ -15,15 +15,17 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from data_manifests.schema import Condition, Image, Measured, Query
 from sketchlm.answer import Answer, Question
+from sketchlm.bundle import Bundle, BundleInfo, open_model
 from sketchlm.evaluation import asking, ranking
 from sketchlm.evaluation.asking import EntryPlan, ask, evaluate_entry, questions_of_plan, read_answers, write_answers
 from sketchlm.evaluation.examples import PICKS, picks
-from sketchlm.evaluation.model import facts_of, short_name
+from sketchlm.evaluation.model import facts_of, fingerprint, short_name
 from sketchlm.evaluation.questions import WHITE, Asked, Samples, Shown, collect, shown, spread, under
 from sketchlm.evaluation.record import Entry, answers_file
 from sketchlm.evaluation.scoring import FIELDS, MEASURES, Said, by_chance, constants, figures_of, score, score_ranking
@@ -31,7 +33,8 @@ from sketchlm.metrics import RETRIEVAL, retrieval_row
 from sketchlm.processor import Processor, ProcessorConfig
 from sketchlm.prompt import PREFIX, TEXT_TEMPLATES, PromptConfig, box_text, question_of
 from sketchlm.tokenizer import build_tokenizer
-from tests.sketchlm.llava import tiny_llava, tiny_processor
+from sketchlm.weights import shipped
+from tests.sketchlm.llava import save_published, tiny_llava, tiny_processor
 from tests.sketchlm.runs import SIDE, TEXTS, write_training_shards
 
 QUERIED: tuple[Measured, ...] = ("bbox", "boxes", "count", "vqa", "sbir", "describe")
@@ -445,13 +448,23 @@ def test_a_model_is_named_by_what_tells_it_from_others() -> None:
 
 
 def test_the_fingerprint_tells_weights_and_prompts_apart() -> None:
-    from sketchlm.bundle import Bundle, BundleInfo
-
-    def fingerprint(seed: int, frame: Any = "padded") -> str:
+    def mark(seed: int, frame: Any = "padded") -> str:
         info = BundleInfo("finetune", prompt=PromptConfig(frame=frame), trained={"recipe": "x", "steps": 3})
         facts = facts_of("x", Bundle(tiny_llava(seed), None, info))
         assert facts.facts["steps"] == 3 and facts.facts["recipe"] == "x"
         return facts.fingerprint
 
-    assert fingerprint(1) == fingerprint(1)
-    assert len({fingerprint(1), fingerprint(2), fingerprint(1, "image")}) == 3
+    assert mark(1) == mark(1)
+    assert len({mark(1), mark(2), mark(1, "image")}) == 3
+
+
+def test_any_model_can_be_opened(tmp_path: Path) -> None:
+    save_published(tmp_path)
+    plain = open_model(tmp_path, "cpu", dtype=torch.bfloat16)
+    assert plain.info.stage == "plain" and plain.info.prompt == PromptConfig()
+    assert {parameter.dtype for parameter in plain.model.parameters()} == {torch.bfloat16}
+    ours = open_model("learn", "cpu")
+    assert ours.info.stage == "finetune" and ours.info.prompt.system == ""
+    assert fingerprint(open_model(shipped("learn"), "cpu")) == fingerprint(ours) != fingerprint(plain)
+    with pytest.raises(ValueError, match="there is no folder lern, and it is no hub id"):
+        open_model("lern")

@@ -101,6 +101,7 @@ def _example(
     found = record.found if boxed and record.found else []
     return Example(
         kind=kind,
+        key=record.key,
         question=question_of(asked.query, 0 if task == "retrieval" else asked.sample, prompt),
         said=("yes" if record.found >= 0.5 else "no") if task == "sbir" else record.said,
         truth=_truth(task, record),

@@ -195,7 +195,7 @@ def test_every_protocol_is_evaluated_with_every_source_that_is_here(evaluated: t
     for name in RECIPES["paper"]().protocols:
         protocol = protocol_manifest(name)
         for sketches in protocol.sketches:
-            if sketches == "sketchvcl-coco":
+            if sketches.startswith("sketchvcl-coco"):
                 continue
             for task in protocol.tasks:
                 for condition in {"asked", "text"} & set(protocol.conditions):

@@ -401,9 +401,10 @@ def test_examples_have_pictures_that_are_small(
 ) -> None:
     answers_by(monkeypatch, lambda q: Answer(f"{q.query.count} [0.1, 0.1, 0.6, 0.6]", 0.3 + len(q.query.category) / 10))
     entry = evaluated(tmp_path, plan_of(task, number=15, gallery=8), samples, processor)
+    keys = [json.loads(line)["key"] for line in answers_file(tmp_path, entry).read_text().splitlines()]
     assert Counter(one.kind for one in entry.examples) == dict.fromkeys(("best", "worst", "random"), PICKS)
     for one in entry.examples:
-        assert 0 <= one.score <= 1 and one.question
+        assert 0 <= one.score <= 1 and one.question and one.key in keys
         places = [place for place in (one.sketch, one.image, *(found[0] for found in one.gallery)) if place]
         assert len(places) == (9 if task == "retrieval" else 2)
         for place in places:

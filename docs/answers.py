@@ -17,13 +17,13 @@ from rich.console import Console
 
 from data_manifests.schema import Measured, Sample
 from pipelines import instructions
-from pipelines.judging import processor_of
 from sketchlm.answer import Question, read_boxes
 from sketchlm.bundle import load_bundle
 from sketchlm.evaluation.asking import say
 from sketchlm.evaluation.questions import Asked, Samples, questions_of, shown
 from sketchlm.evaluation.scoring import score
 from sketchlm.frame import to_frame
+from sketchlm.loading import processor_of
 from sketchlm.processor import Processor
 from sketchlm.weights import shipped
 

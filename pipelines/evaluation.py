@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from pydantic import ValidationError
@@ -23,7 +23,6 @@ from rich.table import Table
 
 from data_manifests.schema import Condition, Measured, Protocol
 from pipelines.exits import clean_exit
-from pipelines.judging import processor_of
 from pipelines.protocols import (
     NONE,
     ShardsConfig,
@@ -40,13 +39,13 @@ from sketchgen.config import absolute
 from sketchgen.engine import EngineConfig
 from sketchgen.output import locked
 from sketchgen.storage import Storage
-from sketchlm.bundle import Bundle, is_bundle, open_model
+from sketchlm.bundle import Bundle, is_bundle
 from sketchlm.evaluation.asking import EntryPlan, evaluate_entry, gallery_size, questions_of_plan, read_answers
 from sketchlm.evaluation.model import facts_of, short_name
 from sketchlm.evaluation.questions import Samples
 from sketchlm.evaluation.record import RECORD, Entry, Evaluation, Missing, ModelFacts, answers_file
+from sketchlm.loading import Dtype, Quantization, open_model, processor_of
 from sketchlm.loop import pin_threads
-from sketchlm.model import ModelConfig, base_options
 from sketchlm.prompt import TEMPLATES
 
 LINE_SECONDS = 15.0
@@ -74,10 +73,10 @@ class EvaluationConfig:
     """A bundle, the name of one that comes with sketchlm (learn), or a LLaVA-1.5: a folder or hub id."""
     device: str = ""
     """cpu, cuda, ...; empty = the best there is."""
-    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
-    """Of the weights, and of what is computed."""
-    four_bit: bool = False
-    """Weights in 4 bits (needs bitsandbytes and a GPU)."""
+    dtype: Dtype = ""
+    """Empty = float32 on a CPU, bfloat16 on a GPU."""
+    quantization: Quantization = ""
+    """Of the language model's weights; needs a GPU and bitsandbytes."""
     protocols: tuple[str, ...] = ()
     """Names in data_manifests/protocols, or files of that form."""
     tasks: tuple[Measured, ...] = ()
@@ -151,7 +150,7 @@ def run(config: EvaluationConfig, console: Console) -> Path | None:
     out = Path(absolute(config.out or f"out/evaluate/{short_name(config.model)}-{config.recipe}"))
     if config.threads:
         pin_threads(config.threads)
-    bundle = open_model(config.model, config.device, **options_of(config))
+    bundle = open_model(config.model, config.device, config.dtype, config.quantization)
     with locked(Storage(str(out))):
         record = begin(out, config, protocols, facts_of(config.model, bundle), missing)
         record = answer_all(out, record, config, work, bundle, console)
@@ -167,15 +166,6 @@ def check(config: EvaluationConfig) -> None:
         raise ValueError(f"--protocols is empty: name at least one of {', '.join(protocol_names())}")
     if config.batch < 1 or config.limit < 0:
         raise ValueError(f"--batch is {config.batch} (1 at least), --limit {config.limit} (0 = as the protocol asks)")
-
-
-def options_of(config: EvaluationConfig) -> dict[str, Any]:
-    """Options of `load_llava`. Raises ValueError for 4 bits that cannot be had."""
-    options: dict[str, Any] = {"dtype": getattr(torch, config.dtype)}
-    if config.four_bit:
-        model = ModelConfig(base=config.model, four_bit=True)
-        options |= base_options(model, "no" if config.dtype == "float32" else "bf16") | {"dtype": options["dtype"]}
-    return options
 
 
 def plan(config: EvaluationConfig, protocols: Sequence[Protocol], console: Console) -> tuple[list[Work], list[Missing]]:
@@ -258,7 +248,7 @@ def begin(
         "seed": config.seed,
         "limit": config.limit,
         "dtype": config.dtype,
-        "four_bit": config.four_bit,
+        "quantization": config.quantization,
         "protocols": marks,
     }
     record = Evaluation(

@@ -12,13 +12,12 @@ from rich.console import Console
 from rich.table import Table
 
 from data_manifests.schema import Measured
-from sketchlm.bundle import Bundle, open_model
 from sketchlm.evaluation.asking import EntryPlan, ask
 from sketchlm.evaluation.questions import Asked, Samples, collect, under
 from sketchlm.evaluation.scoring import constants
+from sketchlm.loading import open_model, processor_of
 from sketchlm.metrics import Figure, Measure, balanced_accuracy, bootstrap, mean
-from sketchlm.model import num_image_tokens, unwrap
-from sketchlm.processor import Processor, ProcessorConfig
+from sketchlm.processor import Processor
 
 CONTROLS = "shuffled: with the sketch of another question; constant: the best answer that is always the same"
 MIN_CHOICES = 4
@@ -86,7 +85,7 @@ def judge(
     Raises ValueError for a bundle or shards that cannot be read.
     """
     loaded = open_model(bundle, device)
-    processor = processor_of(loaded, tasks, blind)
+    processor = processor_of(loaded, tuple(tasks), blind)
     samples = Samples(shards, limit)
     asked = {task: questions for task in MEASURED if task in tasks and (questions := _judged(samples, task))}
 
@@ -131,13 +130,6 @@ def _answered(
         for name, line in HEADLINES.items()
         if line.task in records
     }
-
-
-def processor_of(bundle: Bundle, tasks: Sequence[str], blind: bool = False) -> Processor:
-    """What makes questions of samples for a bundle, in the prompt that it was trained with."""
-    vision = unwrap(bundle.model).config.vision_config
-    config = ProcessorConfig(prompt=bundle.info.prompt, tasks=tuple(tasks), blind=blind)
-    return Processor(bundle.tokenizer, vision.image_size, num_image_tokens(bundle.model), config)
 
 
 def show(judgement: Judgement, title: str, console: Console) -> None:

@@ -23,7 +23,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
@@ -134,25 +133,6 @@ def load_bundle(folder: str | Path, trainable: bool = False, **options: Any) -> 
         model = _load_adapter(model, folder / ADAPTER, trainable)
     heads = load_file(folder / HEADS) if (folder / HEADS).is_file() else {}
     return Bundle(model.eval(), tokenizer, info, heads)
-
-
-def open_model(name: str | Path, device: str = "", **options: Any) -> Bundle:
-    """Any model that can answer, ready to: a bundle, the name of one that comes with the package (`learn`), or a plain
-    LLaVA-1.5 in Hugging Face layout, a folder or hub id, which is asked in its own prompt.
-
-    device: "" = the best there is; options: of `load_llava` (`dtype=torch.float16`; weights in 4 bits stay where they
-    were loaded). Raises ValueError for what is none of these, or cannot be read.
-    """
-    folder = Path(name) if is_bundle(str(name)) else shipped(str(name))
-    if is_bundle(str(folder)):
-        bundle = load_bundle(folder, **options)
-    else:
-        plain = str(name)
-        info = BundleInfo(stage="plain", base=plain)
-        bundle = Bundle(load_llava(plain, **options).eval(), load_tokenizer(plain), info)
-    if "quantization_config" not in options:
-        bundle.model.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    return bundle
 
 
 def load_tower(model: Any, name: str) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from sketchlm.answer import Answer, Found, Question, answer, found_boxes
-from sketchlm.metrics.box import suppress
+from sketchlm.metrics.box import OVERLAP, suppress
 from sketchlm.processor import Processor
 
 
@@ -17,9 +17,8 @@ class DetectionConfig:
 
     multiple: bool = False
     """All boxes that are named, else the first."""
-    overlap: float = 0.4
-    """Of two boxes that overlap by more (IoU) the surer stays; 1 = all stay. Two that both fit one object at 0.5 may
-    share as little as a third: benchmarks/crowds.md."""
+    overlap: float = OVERLAP
+    """Of two boxes that overlap by more (IoU) the surer stays; 1 = all stay."""
     min_score: float = 0.0
     """Boxes that are at least so sure stay."""
 

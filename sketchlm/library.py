@@ -22,6 +22,7 @@ from sketchlm.bundle import Bundle
 from sketchlm.detection import Boxes, DetectionConfig, detect
 from sketchlm.frame import from_frame
 from sketchlm.loading import Dtype, Quantization, open_model, processor_of
+from sketchlm.metrics.box import OVERLAP
 from sketchlm.photo import PhotoSource, as_photo, fetched
 from sketchlm.processor import Picture
 from sketchlm.results import Box, Count, Detection, Reply, Shown
@@ -29,7 +30,6 @@ from sketchlm.results import Box, Count, Detection, Reply, Shown
 Task = Literal["bbox", "count", "vqa"]
 Result = TypeVar("Result", Detection, Count, Reply)
 BATCH = 8
-OVERLAP = DetectionConfig.overlap
 
 
 class SketchLM:

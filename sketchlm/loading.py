@@ -40,7 +40,7 @@ def open_model(
         bundle = load_bundle(found, trainable=bool(quantization), **options)  # what is added to 4 bits is lost in them
     else:
         try:
-            bundle = Bundle(load_llava(found, **options), load_tokenizer(found), BundleInfo("base", found))
+            bundle = Bundle(load_llava(found, **options), load_tokenizer(found), BundleInfo("plain", found))
         except ValueError as error:
             raise ValueError(f"no model {name}: {str(error).removeprefix('model.base: ')}") from None
     if not quantization:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from data_manifests.schema import Condition, Measured
-from sketchlm.answer import Question, answer
+from sketchlm.answer import Answer, Question, answer, found_boxes
 from sketchlm.evaluation.examples import write_examples
 from sketchlm.evaluation.questions import (
     BLOCK,
@@ -27,7 +27,8 @@ from sketchlm.evaluation.questions import (
 )
 from sketchlm.evaluation.ranking import p_yes
 from sketchlm.evaluation.record import AnswerRecord, Entry, Style, answers_file
-from sketchlm.evaluation.scoring import FIELDS, Said, boxes_of, by_chance, constants, figures_of, score, score_ranking
+from sketchlm.evaluation.scoring import FIELDS, Said, by_chance, constants, figures_of, score, score_ranking
+from sketchlm.frame import Frame, from_frame
 from sketchlm.processor import Processor
 
 
@@ -162,15 +163,17 @@ def say(
             for n, one in zip(group, given, strict=True):
                 found[n] = Said(one.text, one.yes)
                 if task == "boxes":
-                    found[n] = several(one.text, asked[n], processor)
+                    found[n] = several(one, asked[n], processor.config.prompt.frame)
             told(len(group))
     return [found[n] for n in range(len(questions))]
 
 
-def several(text: str, asked: Asked, processor: Processor) -> Said:
-    """An answer as several boxes: a model that names one after the other says by their order how sure it is."""
-    boxes = boxes_of(text, asked, processor.config.prompt.frame)
-    return Said(text, boxes=boxes, scores=[1 / (1 + n) for n in range(len(boxes))])
+def several(given: Answer, asked: Asked, frame: Frame) -> Said:
+    """An answer as all boxes that it names; what lies beside the image is left out."""
+    size = (asked.image.width, asked.image.height)
+    found = [(from_frame(one.box, size, frame), one.score) for one in found_boxes(given)]
+    kept = [(box, score) for box, score in found if box[0] < box[2] and box[1] < box[3]]
+    return Said(given.text, boxes=[box for box, _ in kept], scores=[score for _, score in kept])
 
 
 def _rank(

@@ -10,6 +10,9 @@ from sketchlm.metrics.figure import Values
 
 Boxes = Sequence[Sequence[float]] | Values
 Scores = Sequence[float] | Values
+OVERLAP = 0.4
+"""Of two boxes that overlap by more the surer stays: two that both fit one object at 0.5 may share as little as a third
+(benchmarks/library.md has what each value costs)."""
 
 
 def iou(a: Sequence[float], b: Sequence[float]) -> float:
@@ -32,7 +35,7 @@ def overlaps(a: Boxes, b: Boxes) -> Values:
     return np.divide(shared, union, out=np.zeros_like(shared), where=(shared > 0) & (union > 0))
 
 
-def suppress(boxes: Boxes, scores: Scores, threshold: float = 0.5) -> list[int]:
+def suppress(boxes: Boxes, scores: Scores, threshold: float = OVERLAP) -> list[int]:
     """Places of the boxes that non-maximum suppression leaves, best first; equal scores: the earlier first.
 
     A box goes where it overlaps a better one that stays by more than the threshold. Raises ValueError for what are

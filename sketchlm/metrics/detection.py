@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sketchlm.metrics.box import Boxes, Scores, checked_boxes, checked_scores, overlaps, suppress
+from sketchlm.metrics.box import OVERLAP, Boxes, Scores, checked_boxes, checked_scores, overlaps, suppress
 from sketchlm.metrics.figure import Values, average, ratio
 
 THRESHOLDS = np.arange(50, 100, 5) / 100
@@ -131,7 +131,7 @@ class BoxesRow(NamedTuple):
     kept_half_all: float
 
 
-def boxes_row(found: Boxes, scores: Scores, truth: Boxes, threshold: float = 0.5) -> BoxesRow:
+def boxes_row(found: Boxes, scores: Scores, truth: Boxes, threshold: float = OVERLAP) -> BoxesRow:
     """found [m, 4] and truth [n, 4], every instance of the class: xyxy pixels; no true box where it is absent.
 
     scores: how sure each is; where a model does not say, falling in the order in which it names them.

@@ -244,7 +244,7 @@ def test_a_second_run_asks_nothing_and_leaves_the_record_as_it_was(
 @pytest.mark.parametrize(("fields", "named"), [
     ({"seed": 1}, "seed: 0 there, 1 now"),
     ({"limit": 2}, "limit: 3 there, 2 now"),
-    ({"dtype": "bfloat16"}, "dtype: 'float32' there, 'bfloat16' now"),
+    ({"dtype": "bfloat16"}, "dtype: '' there, 'bfloat16' now"),
     ({"model": "learn"}, "model: '"),
     ({"protocols": ("counting_coco",)}, r"protocols.vqav2: '[0-9a-f]{16}' there, '\(absent\)' now"),
 ])  # fmt: skip
@@ -470,8 +470,8 @@ def test_a_kill_leaves_what_the_next_run_goes_on_with(tmp_path: Path, llava: Pat
 
 
 def test_a_record_is_written_in_one_step(tmp_path: Path, llava: Path) -> None:
-    from sketchlm.bundle import open_model
     from sketchlm.evaluation.model import facts_of
+    from sketchlm.loading import open_model
 
     config = small(tmp_path, llava)
     model = facts_of(str(llava), open_model(llava, "cpu"))

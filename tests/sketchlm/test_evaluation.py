@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from data_manifests.schema import Condition, Image, Measured, Query
 from sketchlm.answer import Answer, Question
-from sketchlm.bundle import Bundle, BundleInfo, open_model
+from sketchlm.bundle import Bundle, BundleInfo
 from sketchlm.evaluation import asking, ranking
 from sketchlm.evaluation.asking import EntryPlan, ask, evaluate_entry, questions_of_plan, read_answers, write_answers
 from sketchlm.evaluation.examples import PICKS, picks
@@ -29,6 +29,7 @@ from sketchlm.evaluation.model import facts_of, fingerprint, short_name
 from sketchlm.evaluation.questions import WHITE, Asked, Samples, Shown, collect, shown, spread, under
 from sketchlm.evaluation.record import Entry, answers_file
 from sketchlm.evaluation.scoring import FIELDS, MEASURES, Said, by_chance, constants, figures_of, score, score_ranking
+from sketchlm.loading import open_model
 from sketchlm.metrics import RETRIEVAL, retrieval_row
 from sketchlm.processor import Processor, ProcessorConfig
 from sketchlm.prompt import PREFIX, TEXT_TEMPLATES, PromptConfig, box_text, question_of
@@ -179,7 +180,7 @@ def test_own_is_the_object_that_the_sketch_was_made_of(samples: Samples) -> None
 def test_several_boxes_count_duplicates(monkeypatch: pytest.MonkeyPatch, processor: Processor) -> None:
     one = asked_box([[0.0, 0.0, 50.0, 50.0], [100.0, 50.0, 200.0, 100.0]], own=-1)
     text = "[0.0, 0.25, 0.25, 0.5], [0.0, 0.25, 0.25, 0.51], [0.8, 0.3, 0.9, 0.4]"
-    said = asking.several(text, one, processor)
+    said = asking.several(Answer(text, 0.5), one, "padded")
     assert list(said.scores) == sorted(said.scores, reverse=True) and len(said.boxes) == 3
     row = score("boxes", one, said, "padded").row
     assert (row["true"], row["found"], row["hits"], row["duplicates"], row["hallucinated"]) == (2, 3, 1, 1, 1)
@@ -461,11 +462,11 @@ def test_the_fingerprint_tells_weights_and_prompts_apart() -> None:
 
 def test_any_model_can_be_opened(tmp_path: Path) -> None:
     save_published(tmp_path)
-    plain = open_model(tmp_path, "cpu", dtype=torch.bfloat16)
+    plain = open_model(tmp_path, "cpu", "bfloat16")
     assert plain.info.stage == "plain" and plain.info.prompt == PromptConfig()
     assert {parameter.dtype for parameter in plain.model.parameters()} == {torch.bfloat16}
     ours = open_model("learn", "cpu")
     assert ours.info.stage == "finetune" and ours.info.prompt.system == ""
     assert fingerprint(open_model(shipped("learn"), "cpu")) == fingerprint(ours) != fingerprint(plain)
-    with pytest.raises(ValueError, match="there is no folder lern, and it is no hub id"):
+    with pytest.raises(ValueError, match="no model lern: there is no folder lern, and it is no hub id"):
         open_model("lern")

@@ -268,7 +268,7 @@ def test_models_by_name(tmp_path: Path) -> None:
     assert SketchLM.from_pretrained(folder, "cpu").bundle.info.stage == "finetune"
     save_published(tmp_path / "llava")
     plain = open_model(tmp_path / "llava", "cpu")
-    assert plain.info.stage == "base"
+    assert plain.info.stage == "plain"
     assert not any(parameter.requires_grad for parameter in plain.model.parameters())
 
 

@@ -270,6 +270,8 @@ class Part(_Record):
     tasks: list[Literal["describe", "bbox", "count", "vqa", "sbir"]] = []
     ask: dict[str, int | float | list[str]] = {}
     """How they are asked: fields of sketchgen's TasksConfig that differ from its defaults."""
+    world: dict[str, int | float | list[float]] = {}
+    """Of shapeworld: fields of its WorldConfig that differ from the defaults."""
     banks: dict[str, Annotated[float, Field(gt=0, le=1)]] = {}
     """Drawings: the share of each bank, of classes that all have; sketchvcl-NAME is a bank of kind sketchvcl."""
 

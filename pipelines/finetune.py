@@ -34,6 +34,19 @@ def learn() -> TrainConfig:
     return replace(from_stage_one(pretrain.learn()), steps=1200, task_weights=(("bbox", 2.0),))
 
 
+def crowd() -> TrainConfig:
+    """The model of `learn` taught to name all instances: a third stage, on single objects and crowds."""
+    base = learn()
+    return replace(
+        base,
+        recipe="crowd",
+        model=replace(base.model, base=f"{base.out}/bundle"),
+        loader=replace(base.loader, shards="out/instructions/crowd/mixture.yaml"),
+        steps=1500,
+        out="out/finetune/crowd",
+    )
+
+
 def o3slm_7b() -> TrainConfig:
     """The paper's stage II: 215K queries, one epoch."""
     base = from_stage_one(pretrain.o3slm_7b())
@@ -52,7 +65,7 @@ def o3slm_7b_24gb() -> TrainConfig:
     return replace(base, loader=replace(base.loader, shards="out/instructions/finetune_215k/mixture.yaml"), steps=8_960)
 
 
-RECIPES = {recipe.__name__: recipe for recipe in (tiny, learn, o3slm_7b, o3slm_13b, o3slm_7b_24gb)}
+RECIPES = {recipe.__name__: recipe for recipe in (tiny, learn, crowd, o3slm_7b, o3slm_13b, o3slm_7b_24gb)}
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.markup import escape
 
-from data_manifests.schema import mixture_manifest
+from data_manifests.schema import MIXTURE, mixture_manifest
 from pipelines.cards import write_run_card
 from pipelines.exits import clean_exit
 from pipelines.mixtures import MixtureConfig, part_config, run_mixture
@@ -102,25 +102,57 @@ def finetune_215k() -> MixtureConfig:
     return MixtureConfig("finetune_215k", out="out/instructions/finetune_215k")
 
 
+def crowd() -> MixtureConfig:
+    """Scenes of shapeworld with single objects and with crowds, in which all instances are asked for."""
+    return MixtureConfig("crowd", out="out/instructions/crowd")
+
+
 RECIPES = {recipe.__name__: recipe for recipe in (tiny, tiny_val, learn, learn_val, learn_brush, coco, coco_val)}
-MIXTURES = {recipe.__name__: recipe for recipe in (pretrain_600k, finetune_215k)}
+MIXTURES = {recipe.__name__: recipe for recipe in (pretrain_600k, finetune_215k, crowd)}
+GENERATED = ("crowd",)
+"""Mixtures that need no data: training makes them where they are missing."""
+
+
+def places() -> dict[str, str]:
+    """Where the shards of each recipe that needs no data lie, as training names them."""
+    runs = {name: recipe().out for name, recipe in RECIPES.items()}
+    return runs | {name: f"{MIXTURES[name]().out}/{MIXTURE}" for name in GENERATED}
+
+
+def is_made(recipe: str) -> bool:
+    """Whether all shards of a recipe are there. Raises ValueError for a folder that was made with other settings."""
+    if recipe in GENERATED:
+        return Path(places()[recipe]).is_file()  # written last
+    return is_complete(RECIPES[recipe]())
 
 
 def ensure(recipe: str, console: Console, out: str = "") -> str:
-    """The folder of a recipe's shards, made where they are missing; quick where all are there.
+    """The folder of a recipe's shards (the manifest of a mixture), made where they are missing; quick where all are.
 
     out: the folder, "" for the recipe's own. Raises ValueError for an unknown recipe, a folder that was
     made with other settings, and shards that could not be made.
     """
+    if recipe in GENERATED:
+        mixture = MIXTURES[recipe]()
+        mixture = replace(mixture, out=out or mixture.out)
+        if not Path(f"{mixture.out}/{MIXTURE}").is_file():
+            _make(lambda: run_mixture(mixture, console), recipe, mixture.out, console)
+        return f"{mixture.out}/{MIXTURE}"
     if recipe not in RECIPES:
-        raise ValueError(f"no recipe of instructions is called {recipe!r}; known are {', '.join(RECIPES)}")
+        raise ValueError(
+            f"no recipe of instructions is called {recipe!r}; known are {', '.join((*RECIPES, *GENERATED))}"
+        )
     config = RECIPES[recipe]()
     config = replace(config, out=out or config.out)
     if not is_complete(config):
-        console.print(f"instruction shards are missing, making [bold]{recipe}[/] in {escape(config.out)}")
-        if failed := run_instructions(config, console):
-            raise ValueError(f"{failed} shards of {config.out} could not be made; run the same command again")
+        _make(lambda: run_instructions(config, console), recipe, config.out, console)
     return config.out
+
+
+def _make(run: Callable[[], int], recipe: str, out: str, console: Console) -> None:
+    console.print(f"instruction shards are missing, making [bold]{recipe}[/] in {escape(out)}")
+    if failed := run():
+        raise ValueError(f"{failed} shards of {out} could not be made; run the same command again")
 
 
 def main() -> None:

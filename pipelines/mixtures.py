@@ -154,8 +154,23 @@ def _tasks_config(part: Part) -> TasksConfig:
 
 def _source_config(part: Part, data: str) -> SourceConfig:
     if part.source == "shapeworld":
-        return SourceConfig("shapeworld", world=WorldConfig(split=part.split, num_scenes=part.images))
+        return SourceConfig("shapeworld", world=world_config(part))
     return SourceConfig(part.source, split=part.split, root=f"{data}/{part.source}")
+
+
+def world_config(part: Part) -> WorldConfig:
+    """The scenes of a part of shapeworld. Raises ValueError where the manifest asks for what is not there."""
+    known = {field.name for field in fields(WorldConfig)} - {"split", "num_scenes"}
+    if strange := sorted(set(part.world) - known):
+        raise ValueError(
+            f"part {part.shards!r}: world: there is no {strange[0]!r} to set; known are {', '.join(sorted(known))}"
+        )
+    try:
+        return TypeAdapter(WorldConfig).validate_python({"split": part.split, "num_scenes": part.images, **part.world})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ValueError(f"part {part.shards!r}: world: {where}: {first['msg']} (seen: {first['input']!r})") from None
 
 
 def _bank_config(name: str, part: Part, data: str) -> BankConfig:

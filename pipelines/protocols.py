@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.markup import escape
 
 import data_manifests
 from data_manifests.schema import Part, Protocol, bank_manifest, load_manifest, protocol_manifest
 from data_manifests.vocabulary import vocabulary
-from pipelines.mixtures import MixtureConfig, data_folder, missing_folders, part_config
+from pipelines.mixtures import MixtureConfig, data_folder, missing_folders, part_config, world_config
 from pipelines.sketches import shapeworld
 from sketchgen.config import RunConfig, absolute
 from sketchgen.engine import EngineConfig
 from sketchgen.instructions import InstructionsConfig, is_complete, run_instructions
 from sketchgen.run import run as sketch
 from sketchgen.selection import SelectionConfig
-from sketchgen.shapeworld import WorldConfig
 from sketchlm.evaluation.questions import ASKED_AS, Samples
 from sketchlm.evaluation.record import Missing
 
@@ -69,7 +67,7 @@ def shards_config(protocol: Protocol, sketches: str, config: ShardsConfig) -> In
         MixtureConfig(protocol.name, data=config.data, engine=config.engine, out=f"{config.shards}/{protocol.name}"),
     )
     if one.source.generated:
-        return replace(one, source=replace(one.source, world=_world(protocol, one.source.world)))
+        return one
     number = protocol.sketches[sketches].queries
     if protocol.images or "retrieval" in protocol.tasks or not number:
         return replace(one, select=SelectionConfig(images=protocol.images, balance=1.0 if protocol.images else 0.0))
@@ -89,24 +87,9 @@ def _part(protocol: Protocol, sketches: str) -> Part:
         images=protocol.images,
         tasks=cast(Any, tasks),
         ask=protocol.ask,
+        world=protocol.world,
         banks=banks,
     )
-
-
-def _world(protocol: Protocol, world: WorldConfig) -> WorldConfig:
-    known = {field.name for field in fields(WorldConfig)} - {"split", "num_scenes"}
-    if strange := sorted(set(protocol.world) - known):
-        raise ValueError(
-            f"{protocol.name}: world: there is no {strange[0]!r} to set; known are {', '.join(sorted(known))}"
-        )
-    settings = {name: getattr(world, name) for name in ("split", "num_scenes")}
-    try:
-        return TypeAdapter(WorldConfig).validate_python({**settings, **protocol.world})
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ValueError(
-            f"{protocol.name}: world: {'.'.join(map(str, first['loc']))}: {first['msg']} (seen: {first['input']!r})"
-        ) from None
 
 
 def make_shards(protocol: Protocol, sketches: str, config: ShardsConfig, console: Console) -> str | Missing:
@@ -155,7 +138,7 @@ def _made(protocol: Protocol, sketches: str, config: ShardsConfig, data: str, co
 
 def made_config(protocol: Protocol, sketches: str, config: ShardsConfig) -> RunConfig:
     """The run that makes sketches of the scenes of a protocol."""
-    world = _world(protocol, WorldConfig(split=protocol.split, num_scenes=protocol.images))
+    world = world_config(_part(protocol, sketches))
     base = shapeworld()
     return replace(
         base,

@@ -15,7 +15,6 @@ from pipelines import instructions
 from pipelines.exits import clean_exit
 from pipelines.judging import judge, save, show
 from pipelines.recipes import choose
-from sketchgen.instructions import is_complete
 from sketchgen.shapeworld import CLASSES
 from sketchgen.tasks import vocabulary
 from sketchlm.bundle import is_bundle
@@ -57,12 +56,14 @@ def after(config: TrainConfig, before: dict[str, Recipe]) -> TrainConfig:
     base = config.model.base
     if not before or Path(base).name != "bundle" or is_bundle(base):
         return config
-    first = before.get(config.recipe)
+    parts = Path(base).parts[-3:-1]
+    stage, recipe = parts if len(parts) == 2 and parts[0] in ("pretrain", "finetune") else ("pretrain", config.recipe)
+    first = before.get(recipe)
     if config.dry_run and first:
         return replace(config, model=replace(config.model, base=first().model.base))
     raise ValueError(
-        f"model.base: there is no bundle at {base}; run `make pretrain RECIPE={config.recipe}` first, or name the one "
-        "to start from: --model.base FOLDER"
+        f"model.base: there is no bundle at {base}; run `make {stage} RECIPE={recipe}` first, or name the one to start "
+        "from: --model.base FOLDER"
     )
 
 
@@ -101,12 +102,12 @@ def make_missing(shards: str, config: TrainConfig, console: Console) -> None:
     """Shards of the embedded default where they are missing: the first process of a launch makes them, the others wait
     until they are there.
     """
-    for name, recipe in instructions.RECIPES.items():
-        if config.dry_run or Path(recipe().out).absolute() != Path(shards).absolute():
+    for name, place in instructions.places().items():
+        if config.dry_run or Path(place).absolute() != Path(shards).absolute():
             continue
         if not int(os.environ.get("RANK", 0)):
             instructions.ensure(name, console)
-        while not is_complete(recipe()):
+        while not instructions.is_made(name):
             time.sleep(POLL_SECONDS)
 
 

@@ -3,7 +3,6 @@
     python -m benchmarks.learn --recipe learn                 the model and its blind twin
     python -m benchmarks.learn --recipe learn --experiment stages      stage I on / off, equal compute
     python -m benchmarks.learn --recipe learn --experiment connector   frozen / LoRA / full
-    python -m benchmarks.learn --recipe learn --ship          the model, in half precision, with its card, into sketchlm
 
 Every arm goes on where it was stopped; benchmarks/learn.md is made from out/learn/*.json.
 """
@@ -25,11 +24,9 @@ from benchmarks.commit import commit
 from pipelines import finetune, instructions, pretrain, stages
 from pipelines.judging import MEASURES, Scores, judge, show
 from sketchgen.shapeworld import CLASSES
-from sketchlm.bundle import CARD, compact
 from sketchlm.loop import pin_threads, train
 from sketchlm.metrics import Figure, differences
 from sketchlm.training import TrainConfig, warm_start
-from sketchlm.weights import shipped
 
 HERE = Path(__file__).parent
 PAGE, CURVES = HERE / "learn.md", HERE / "learn.png"
@@ -53,8 +50,6 @@ class Options:
     """Unseen scenes that all are judged on."""
     page_only: bool = False
     """Write the page from the results that are there."""
-    ship: bool = False
-    """Write the page, and the model `sketch` to sketchlm/weights: it comes with the package."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +134,7 @@ def main() -> None:
     """Train, judge, write."""
     options = tyro.cli(Options, description=__doc__)
     console = Console(highlight=False)
-    arms = [] if options.page_only or options.ship else arms_of(options)
+    arms = [] if options.page_only else arms_of(options)
     for recipe in (options.recipe, f"{options.recipe}_val") if arms else ():
         instructions.ensure(recipe, console)
     code = commit()
@@ -156,8 +151,6 @@ def main() -> None:
     records = {record["arm"]: record for record in found}
     write_page(records, options)
     console.print(f"written: {PAGE}, {CURVES}")
-    if options.ship:
-        console.print(f"written: {ship(records, options)}")
 
 
 def write_page(records: dict[str, dict[str, Any]], options: Options) -> None:
@@ -182,25 +175,6 @@ def write_page(records: dict[str, dict[str, Any]], options: Options) -> None:
             parts.append(f"## {kept[title]}")
     PAGE.write_text("\n\n".join([*parts, BY_HAND, by_hand.strip()]) + "\n")
 
-
-def ship(records: dict[str, dict[str, Any]], options: Options) -> Path:
-    """The model `sketch` as it comes with the package, with its figures in its card; returns its folder."""
-    folder = shipped(options.recipe)
-    compact(f"{options.out}/sketch/finetune/bundle", folder, license=LICENSE)
-    there = [records[name] for name in ("sketch", "blind") if name in records]
-    card = folder / CARD
-    figures = (
-        f"## Figures\n\n{there[0]['date']}, commit {there[0]['commit']}. {FIGURES}\n\n{table_of(there)}\n\n{LIMITS}\n"
-    )
-    card.write_text(f"{card.read_text()}\n{figures}")
-    return folder
-
-
-LICENSE = "that of the code; trained on shapeworld alone, which is procedural: nobody's photos or drawings are in it"
-FIGURES = """Unseen scenes of shapeworld, drawn by unseen hands; 95 % intervals over images. `blind` is its twin that
-never saw a sketch; benchmarks/learn.md says how both were trained and judged."""
-LIMITS = """It knows 28 classes of a painted world and no photo: it is there so that everything runs and can be looked
-at without downloads. It answers with single boxes, and sees images at 128 x 128 pixels."""
 
 MAIN = "The model and its blind twin"
 EXPERIMENTS = (

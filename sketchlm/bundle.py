@@ -39,9 +39,9 @@ RECORD = "bundle.json"
 CARD = "README.md"
 ADAPTER = "adapter"
 HEADS = "heads.safetensors"
-LOAD_BUNDLE = """from sketchlm.bundle import load_bundle
+LOAD_BUNDLE = """from sketchlm import SketchLM
 
-bundle = load_bundle("path/of/this/folder")"""
+model = SketchLM.from_pretrained("path/of/this/folder")"""
 LOAD_PLAIN = """from transformers import AutoProcessor, LlavaForConditionalGeneration
 
 model = LlavaForConditionalGeneration.from_pretrained("path/of/this/folder")

@@ -8,7 +8,7 @@ READY_WEIGHTS := $(VENV)/.ready-weights
 export SAM2_BUILD_CUDA := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup sketches instructions describe pretrain finetune evaluate bench-loader bench-loop bench-learn bench-index bench-memory bench-instructions chaos train-segmenter train-sketcher test test-fast check format bench-sketches lock
+.PHONY: help demo setup sketches instructions describe pretrain finetune evaluate bench-loader bench-loop bench-learn bench-index bench-memory bench-instructions bench-library chaos train-segmenter train-sketcher test test-fast check format bench-sketches lock bench-retrieval
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-19s %s\n", $$1, $$2}'
@@ -107,6 +107,12 @@ bench-memory: $(READY)  ## memory of driver and workers from 1,000 to 100,000 in
 
 bench-instructions: $(READY)  ## measure the making of instruction shards, write benchmarks/instructions.md
 	@$(PY) -m benchmarks.instructions $(ARGS)
+
+bench-retrieval: $(READY)  ## measure what coarse-to-fine retrieval saves and keeps, write benchmarks/retrieval.md
+	@$(PY) -m benchmarks.retrieval $(ARGS)
+
+bench-library: $(READY)  ## measure the library (imports, batches) and what suppression does, write benchmarks/library.md
+	@$(PY) -m benchmarks.library $(ARGS)
 
 chaos: $(READY)  ## kill workers, raylets and drivers of a run at random, and compare its bytes with a calm one's
 	@$(PY) -m benchmarks.chaos $(ARGS)

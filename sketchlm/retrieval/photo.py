@@ -101,9 +101,8 @@ def decode(data: bytes, max_megapixels: float = MAX_MEGAPIXELS) -> NDArray[np.ui
         raise
     except Exception as error:  # Pillow's plugins raise almost anything on damaged files
         raise ValueError(f"is no picture that can be read ({type(error).__name__}: {error})"[:200]) from None
-    raise ValueError(
-        f"is {size[0]}x{size[1]}, {size[0] * size[1] / 1e6:.0f} megapixels; the limit is {max_megapixels:g}"
-    )
+    megapixels = size[0] * size[1] / 1e6
+    raise ValueError(f"is {size[0]}x{size[1]}, {megapixels:.3g} megapixels; the limit is {max_megapixels:g}")
 
 
 def _rgb(image: Image.Image) -> Image.Image:

@@ -18,7 +18,7 @@ from sketchlm.retrieval.embedding import Embedding
 from sketchlm.retrieval.gallery import Gallery
 from sketchlm.retrieval.scorer import Prefix, Probe, Scorer, share
 
-TOP_N = 100
+TOP_N = 75
 """Photos that the model looks at, by default (benchmarks/retrieval.md)."""
 ROWS = 16_384
 """Embeddings that are compared at once."""

@@ -160,7 +160,8 @@ def _groups(number: int, length: int, tokens: int) -> Iterator[slice]:
 
 def share(log_odds: NDArray[np.float32]) -> NDArray[np.float64]:
     """p(yes) / (p(yes) + p(no)), what `Answer.yes` is, of log odds."""
-    return np.exp(-np.logaddexp(0.0, -np.asarray(log_odds, np.float64)))
+    with np.errstate(invalid="ignore"):  # nan stays nan
+        return np.exp(-np.logaddexp(0.0, -np.asarray(log_odds, np.float64)))
 
 
 def yes_matrix(

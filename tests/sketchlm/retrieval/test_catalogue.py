@@ -1,0 +1,58 @@
+"""The catalogue: whatever happens to files, each that can be read is ranked once, by one row of its own bytes."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sketchlm.retrieval.catalogue import Catalogue, Event, from_line, to_line
+from sketchlm.retrieval.photo import FileState
+
+NAMES, CONTENTS = ("a", "b", "c", "d"), ("x", "y", "z")
+happening = st.tuples(st.sampled_from(NAMES), st.sampled_from([*CONTENTS, "broken", "gone"]), st.integers(1, 3))
+
+
+def event_of(name: str, content: str, tick: int) -> Event:
+    if content == "gone":
+        return Event(name, "gone")
+    state = FileState(len(content), tick)
+    if content == "broken":
+        return Event(name, "broken", state=state, reason="is broken")
+    return Event(name, "kept", sha256=content, state=state)
+
+
+@given(st.lists(happening, max_size=25))
+def test_each_file_is_kept_once_and_a_log_tells_it_all(happenings: list[tuple[str, str, int]]) -> None:
+    catalogue, log = Catalogue(), []
+    truth: dict[str, str] = {}
+    bytes_of_row: list[str] = []
+    for name, content, tick in happenings:
+        came = catalogue.take(event_of(name, content, tick), len(bytes_of_row))
+        assert came[-1].name == name
+        if came[-1].status == "kept" and came[-1].row == len(bytes_of_row):
+            bytes_of_row.append(content)
+        log += came
+        truth[name] = content
+    there = {name: content for name, content in truth.items() if content in CONTENTS}
+    for found in (catalogue, Catalogue(from_line(to_line(event).encode()) for event in log)):
+        kept = {event.name: event for event in found.kept()}
+        assert sorted(bytes_of_row[event.row] for event in kept.values()) == sorted(set(there.values()))
+        assert kept.keys() | found.duplicates().keys() == there.keys()
+        assert not kept.keys() & found.duplicates().keys()
+        assert all(bytes_of_row[event.row] == there[name] == event.sha256 for name, event in kept.items())
+        assert all(there[name] == there[owner] and owner in kept for name, owner in found.duplicates().items())
+        assert set(found.broken()) == {name for name, content in truth.items() if content == "broken"}
+        assert set(found.names()) == {name for name, content in truth.items() if content != "gone"}
+
+
+def test_a_file_is_known_by_its_state() -> None:
+    catalogue = Catalogue([Event("a", "kept", 0, "x", FileState(5, 7)), Event("b", "gone")])
+    assert catalogue.is_known("a", FileState(5, 7)) and not catalogue.is_known("a", FileState(5, 8))
+    assert not catalogue.is_known("c", FileState(5, 7)) and not catalogue.is_known("b", FileState(5, 7))
+
+
+@pytest.mark.parametrize("line", [b"", b"{", b"[]", b"1", b'{"name": "a"}', b'{"name": "a", "state": {"size": 1}}'])
+def test_what_is_no_event_is_an_error(line: bytes) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        from_line(line)

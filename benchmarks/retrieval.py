@@ -30,10 +30,10 @@ from rich.console import Console
 from benchmarks.commit import commit
 from data_manifests.schema import Query
 from pipelines import instructions
-from pipelines.judging import processor_of
 from sketchgen.instructions import run_instructions
 from sketchlm.answer import Question, answer
 from sketchlm.bundle import load_bundle
+from sketchlm.loading import processor_of
 from sketchlm.loop import pin_threads
 from sketchlm.metrics import Figure, differences, figures
 from sketchlm.metrics.retrieval import RETRIEVAL, retrieval_row

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from data_manifests.schema import Condition, Measured
 from sketchlm.answer import Answer, Question, answer, found_boxes
 from sketchlm.evaluation.examples import write_examples
@@ -25,11 +27,11 @@ from sketchlm.evaluation.questions import (
     under,
     white,
 )
-from sketchlm.evaluation.ranking import p_yes
 from sketchlm.evaluation.record import AnswerRecord, Entry, Style, answers_file
 from sketchlm.evaluation.scoring import FIELDS, Said, by_chance, constants, figures_of, score, score_ranking
 from sketchlm.frame import Frame, from_frame
 from sketchlm.processor import Processor
+from sketchlm.retrieval.scorer import Probe, Scorer, yes_matrix
 
 
 @dataclass(frozen=True)
@@ -186,18 +188,19 @@ def _rank(
 ) -> list[AnswerRecord]:
     """A gallery of all images ranked for each question; told counts pairs."""
     gallery = _gallery(plan, samples)
-    photos = [photo_of(samples.read(n), processor) for n, _, _ in gallery]
-    sketches = [
-        None
-        if one.shown is None
-        else white(processor)
-        if one.shown == WHITE
-        else sketch_of(samples.read(one.shown.sample), one.shown.row, processor)
-        for one in asked
-    ]
-    yes = p_yes(model, processor, sketches, [one.query.category for one in asked], photos, plan.batch, told)
+    photos = np.stack([photo_of(samples.read(n), processor).pixels for n, _, _ in gallery])
+    probes = [_probe(one, samples, processor) for one in asked]
+    yes = yes_matrix(Scorer(model, processor), probes, photos, told)
     names = [name for _, name, _ in gallery]
     return [score_ranking(one, row.tolist(), names, _grades(one, gallery)) for one, row in zip(asked, yes, strict=True)]
+
+
+def _probe(asked: Asked, samples: Samples, processor: Processor) -> Probe:
+    if asked.shown is None:
+        return asked.query.category
+    if asked.shown == WHITE:
+        return white(processor).pixels
+    return sketch_of(samples.read(asked.shown.sample), asked.shown.row, processor).pixels
 
 
 Gallery = list[tuple[int, str, frozenset[str]]]

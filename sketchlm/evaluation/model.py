@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from sketchlm.bundle import Bundle
 from sketchlm.evaluation.record import ModelFacts
+from sketchlm.fingerprint import fingerprint
 from sketchlm.model import unwrap
-
-SAMPLED = 4096
-"""Values of each weight that its fingerprint reads: all of a 7B would take a minute."""
 
 
 def facts_of(name: str, bundle: Bundle) -> ModelFacts:
@@ -32,7 +27,7 @@ def facts_of(name: str, bundle: Bundle) -> ModelFacts:
     return ModelFacts(
         name=short_name(name),
         path=name,
-        fingerprint=fingerprint(bundle),
+        fingerprint=fingerprint(bundle.model, prompt=asdict(bundle.info.prompt)),
         facts={key: value for key, value in facts.items() if value != ""},
     )
 
@@ -43,14 +38,3 @@ def short_name(name: str) -> str:
     if len(parts) > 1 and parts[-1] == "bundle":
         return "-".join(parts[-3:-1])
     return parts[-1] if parts else name
-
-
-def fingerprint(bundle: Bundle) -> str:
-    """sha256 of the prompt, and of name, shape and SAMPLED evenly spaced values of every weight; first 16 digits."""
-    digest = hashlib.sha256(repr(sorted(asdict(bundle.info.prompt).items())).encode())
-    for name, tensor in sorted(bundle.model.state_dict().items()):
-        digest.update(f"{name} {tuple(tensor.shape)}".encode())
-        flat = tensor.detach().reshape(-1)
-        some = flat[:: max(1, len(flat) // SAMPLED)].cpu()
-        digest.update((some.float() if some.is_floating_point() else some.to(torch.int64)).numpy().tobytes())
-    return digest.hexdigest()[:16]

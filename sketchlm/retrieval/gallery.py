@@ -27,7 +27,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from data_manifests.sketch import MAX_MEGAPIXELS
+from data_manifests.picture import MAX_MEGAPIXELS
 from sketchlm.retrieval.catalogue import ABSENT, Catalogue, Event, from_line, to_line
 from sketchlm.retrieval.embedding import Embedding, embedded
 from sketchlm.retrieval.photo import FileState, PhotoSource, decode, digest, find_photos, read_bytes, state_of

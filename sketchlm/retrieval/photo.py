@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from data_manifests.sketch import FORMATS, MAX_MEGAPIXELS
+from data_manifests.picture import FORMATS, MAX_MEGAPIXELS
 
 PhotoSource: TypeAlias = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 """A folder (walked), a file, a pattern (`photos/*.jpg`, `**` for folders in it), or a list of such."""

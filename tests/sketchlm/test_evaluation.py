@@ -22,10 +22,10 @@ from hypothesis import strategies as st
 from data_manifests.schema import Condition, Image, Measured, Query
 from sketchlm.answer import Answer, Question
 from sketchlm.bundle import Bundle, BundleInfo
-from sketchlm.evaluation import asking, ranking
+from sketchlm.evaluation import asking
 from sketchlm.evaluation.asking import EntryPlan, ask, evaluate_entry, questions_of_plan, read_answers, write_answers
 from sketchlm.evaluation.examples import PICKS, picks
-from sketchlm.evaluation.model import facts_of, fingerprint, short_name
+from sketchlm.evaluation.model import facts_of, short_name
 from sketchlm.evaluation.questions import WHITE, Asked, Samples, Shown, collect, shown, spread, under
 from sketchlm.evaluation.record import Entry, answers_file
 from sketchlm.evaluation.scoring import FIELDS, MEASURES, Said, by_chance, constants, figures_of, score, score_ranking
@@ -80,8 +80,13 @@ def answers_by(monkeypatch: pytest.MonkeyPatch, say: Callable[[Question], Answer
         return [say(question) for question in group]
 
     monkeypatch.setattr(asking, "answer", answer)
-    monkeypatch.setattr(ranking, "answer", answer)
     return heard
+
+
+def ranks_by(monkeypatch: pytest.MonkeyPatch, say: Callable[..., Any]) -> None:
+    """p(yes) of galleries comes from `say`: scorer, probes, photos, told -> [Q, G]."""
+    monkeypatch.setattr(asking, "Scorer", lambda _model, _processor: None)
+    monkeypatch.setattr(asking, "yes_matrix", say)
 
 
 def evaluated(folder: Path, one: EntryPlan, samples: Samples, processor: Processor) -> Entry:
@@ -210,19 +215,25 @@ def test_who_knows_what_is_in_the_images_ranks_without_fault(
 ) -> None:
     one = plan_of("retrieval", condition, number=5, gallery=10)
     asked = questions_of_plan(one, samples)
-    classes = {shown(asked, samples, processor)[n].pictures[-1].pixels.tobytes(): asked[n] for n in range(5)}
-    assert len(asked) == 5 and len(classes) == 5
+    drawn = {
+        asking._probe(one, samples, processor).tobytes(): one.query.category for one in asked if condition == "asked"
+    }
+    assert len(asked) == 5 and bool(drawn) == (condition == "asked")
     by_picture = {
         asking.photo_of(samples.read(n), processor).pixels.tobytes(): {thing.category for thing in record.objects}
         for n, record in enumerate(samples.records)
     }
-    heard = answers_by(
-        monkeypatch,
-        lambda q: Answer("", float(q.query.category in by_picture[q.pictures[-1].pixels.tobytes()])),
-    )
+    heard: list[Any] = []
+
+    def knows(_scorer: Any, probes: Any, photos: Any, _told: Any) -> Any:
+        heard.extend(probes)
+        names = [probe if isinstance(probe, str) else drawn[probe.tobytes()] for probe in probes]
+        return np.array([[float(name in by_picture[photo.tobytes()]) for photo in photos] for name in names])
+
+    ranks_by(monkeypatch, knows)
     entry = evaluate_entry(tmp_path, one, asked, samples, None, processor)
-    assert len(heard) == 5 * 10
-    assert {len(question.pictures) for question in heard} == {1 if condition == "text" else 2}
+    assert len(heard) == 5
+    assert {isinstance(probe, str) for probe in heard} == {condition == "text"}
     assert (entry.images, entry.questions) == (10, 5)
     assert entry.figures["hit@1"].value == entry.figures["mAP"].value == 1
     assert entry.constant["precision@1"] < 1
@@ -401,6 +412,7 @@ def test_examples_have_pictures_that_are_small(
     task: Measured, samples: Samples, processor: Processor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     answers_by(monkeypatch, lambda q: Answer(f"{q.query.count} [0.1, 0.1, 0.6, 0.6]", 0.3 + len(q.query.category) / 10))
+    ranks_by(monkeypatch, lambda _, probes, photos, __: np.random.default_rng(0).random((len(probes), len(photos))))
     entry = evaluated(tmp_path, plan_of(task, number=15, gallery=8), samples, processor)
     keys = [json.loads(line)["key"] for line in answers_file(tmp_path, entry).read_text().splitlines()]
     assert Counter(one.kind for one in entry.examples) == dict.fromkeys(("best", "worst", "random"), PICKS)
@@ -467,6 +479,7 @@ def test_any_model_can_be_opened(tmp_path: Path) -> None:
     assert {parameter.dtype for parameter in plain.model.parameters()} == {torch.bfloat16}
     ours = open_model("learn", "cpu")
     assert ours.info.stage == "finetune" and ours.info.prompt.system == ""
-    assert fingerprint(open_model(shipped("learn"), "cpu")) == fingerprint(ours) != fingerprint(plain)
+    again = open_model(shipped("learn"), "cpu")
+    assert facts_of("", again).fingerprint == facts_of("", ours).fingerprint != facts_of("", plain).fingerprint
     with pytest.raises(ValueError, match="no model lern: there is no folder lern, and it is no hub id"):
         open_model("lern")

@@ -37,11 +37,11 @@ from sketchlm.loading import processor_of
 from sketchlm.loop import pin_threads
 from sketchlm.metrics import Figure, differences, figures
 from sketchlm.metrics.retrieval import RETRIEVAL, retrieval_row
+from sketchlm.photo import as_photo
 from sketchlm.processor import Picture
 from sketchlm.retrieval.distillation import train_embedding
 from sketchlm.retrieval.embedding import FILE, Embedding, PooledEmbedding, load_embedding, save_embedding
 from sketchlm.retrieval.gallery import Gallery, build_gallery
-from sketchlm.retrieval.photo import decode
 from sketchlm.retrieval.ranking import TOP_N, Ranking, best, coarse_scores, rank
 from sketchlm.retrieval.scorer import Scorer
 from sketchlm.shards import RawSample, read_samples
@@ -164,7 +164,7 @@ def measure_naive(scorer: Scorer, world: World, number: int) -> Naive:
     sketch = Picture(world.sketches[0].pixels[0])
     looks, reads, said = [], [], []
     for name in [world.files[0], *world.files[:number]]:
-        read, photo = timed(lambda n=name: Picture(scorer.processor.pixels(decode(Path(n).read_bytes()))))
+        read, photo = timed(lambda n=name: Picture(scorer.processor.pixels(as_photo(Path(n).read_bytes()))))
         asked = [Question((sketch, photo), query())]
         look, answers = timed(lambda a=asked: answer(scorer.llava, scorer.processor, a))
         looks.append(look)

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
-from sketchlm.retrieval.photo import FileState
+from sketchlm.retrieval.files import FileState
 
 ABSENT = FileState(0, 0)
 """The state of a file that is not there."""

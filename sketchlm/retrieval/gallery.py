@@ -16,7 +16,7 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -28,9 +28,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from data_manifests.picture import MAX_MEGAPIXELS
+from sketchlm.photo import as_photo
 from sketchlm.retrieval.catalogue import ABSENT, Catalogue, Event, from_line, to_line
 from sketchlm.retrieval.embedding import Embedding, embedded
-from sketchlm.retrieval.photo import FileState, PhotoSource, decode, digest, find_photos, read_bytes, state_of
+from sketchlm.retrieval.files import FileState, PhotoFiles, digest, find_photos, read_bytes, state_of
 from sketchlm.retrieval.rows import append_rows, open_rows
 from sketchlm.retrieval.scorer import Scorer
 
@@ -102,26 +103,26 @@ class Gallery:
         if state_of(name) != self.states[place]:
             raise ValueError(f"{name} has changed since the gallery was built: build the gallery again, in its folder")
         try:
-            return scorer.processor.pixels(decode(read_bytes(name), math.inf))  # its size was let in once
+            return scorer.processor.pixels(as_photo(read_bytes(name), math.inf))  # its size was let in once
         except ValueError as error:
-            raise ValueError(f"{name} {error}: build the gallery again, in its folder") from None
+            raise ValueError(f"{name}: {error}: build the gallery again, in its folder") from None
 
 
-def gallery_of(photos: Mapping[str, NDArray[np.uint8]], scorer: Scorer, embedding: Embedding) -> Gallery:
-    """A gallery in memory, of arrays [H, W, 3] uint8 RGB of any size by their ids.
+def gallery_of(photos: Iterable[tuple[str, NDArray[np.uint8]]], scorer: Scorer, embedding: Embedding) -> Gallery:
+    """A gallery in memory, of ids and arrays [H, W, 3] uint8 RGB of any size; each is let go when it was looked at.
 
     Raises ValueError for an empty one, and names what is no photo.
     """
-    if not photos:
-        raise ValueError("the gallery is empty: give one photo at least")
     catalogue = Catalogue()
     pixels: list[NDArray[np.uint8]] = []
-    for name, rgb in photos.items():
+    for name, rgb in photos:
         if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or not rgb.size:
             raise ValueError(f"photo {name!r} is {rgb.dtype} {rgb.shape}: give uint8 [H, W, 3], RGB")
         (event,) = catalogue.take(Event(name, "kept", sha256=digest(rgb)), len(pixels))
         if event.status == "kept":
             pixels.append(scorer.processor.pixels(rgb))
+    if not pixels:
+        raise ValueError("the gallery is empty: give one photo at least")
     features = as_half(scorer.features(np.stack(pixels)))
     found = _gallery(catalogue, embedded(embedding, features), features, scorer.tower, embedding.fingerprint)
     return replace(found, states=())
@@ -129,7 +130,7 @@ def gallery_of(photos: Mapping[str, NDArray[np.uint8]], scorer: Scorer, embeddin
 
 def build_gallery(
     folder: str | os.PathLike[str],
-    photos: PhotoSource,
+    photos: PhotoFiles,
     scorer: Scorer,
     embedding: Embedding,
     keep_features: bool = True,
@@ -405,7 +406,7 @@ def _look(name: str, is_given: bool, scorer: Scorer, max_megapixels: float) -> _
         return _Look(Event(name, "broken", reason="is not there") if is_given else Event(name, "gone"))
     try:
         data = read_bytes(name)
-        pixels = scorer.processor.pixels(decode(data, max_megapixels))
+        pixels = scorer.processor.pixels(as_photo(data, max_megapixels))
     except ValueError as error:
         return _Look(Event(name, "broken", state=state, reason=str(error)))
     return _Look(Event(name, "kept", sha256=digest(data), state=state), pixels)

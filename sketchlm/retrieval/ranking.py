@@ -60,11 +60,12 @@ def rank(
     top_k: int = 10,
     top_n: int = TOP_N,
     exhaustive: bool = False,
+    hint: str = "",
 ) -> list[Ranking]:
     """The first `top_k` photos (0 = all) for each probe: a sketch [3, S, S] uint8 or, exhaustively, a category's name.
 
     Among equal scores the photo that came first into the gallery is first. With `top_n` of the size of the gallery the
-    ranking is the exhaustive one.
+    ranking is the exhaustive one. hint: words that the model reads behind its question; the coarse search does not.
     Raises ValueError for an empty gallery, one of another model, and a coarse search for a name.
     """
     _check(scorer, embedding, probes, gallery, top_k, top_n, exhaustive)
@@ -72,9 +73,9 @@ def rank(
     for start in range(0, len(probes), PROBES):
         some = probes[start : start + PROBES]
         if exhaustive:
-            found += _exhaustive(scorer, some, gallery, top_k)
+            found += _exhaustive(scorer, some, gallery, top_k, hint)
         else:
-            found += _coarse_to_fine(scorer, embedding, some, gallery, top_k, top_n)
+            found += _coarse_to_fine(scorer, embedding, some, gallery, top_k, top_n, hint)
     return found
 
 
@@ -126,20 +127,26 @@ def _check(
         raise ValueError(f"the coarse search compares sketches, {named[0]!r} is a name: rank it exhaustively")
 
 
-def _exhaustive(scorer: Scorer, probes: Sequence[Probe], gallery: Gallery, top_k: int) -> list[Ranking]:
+def _exhaustive(scorer: Scorer, probes: Sequence[Probe], gallery: Gallery, top_k: int, hint: str) -> list[Ranking]:
     log_odds = np.empty((len(probes), len(gallery)), np.float32)
     sketches = [None if isinstance(probe, str) else _features(scorer, probe) for probe in probes]
     for places in _chunks(np.arange(len(gallery))):  # outside, so that photos are read once for all probes
         features = gallery.features_of(places, scorer)
         for row, (probe, sketch) in enumerate(zip(probes, sketches, strict=True)):
             # prefixes are made anew: 64 of a 7B model would take 21 GB, and one costs as much as two photos
-            log_odds[row, places] = scorer.log_odds(scorer.prefix(probe, sketch), features).numpy()
+            log_odds[row, places] = scorer.log_odds(scorer.prefix(probe, sketch, hint), features).numpy()
     nothing = np.full(len(gallery), np.nan, np.float32)
     return [_ranking(gallery, best(row, top_k or len(row)), row, nothing) for row in log_odds]
 
 
 def _coarse_to_fine(
-    scorer: Scorer, embedding: Embedding, probes: Sequence[Probe], gallery: Gallery, top_k: int, top_n: int
+    scorer: Scorer,
+    embedding: Embedding,
+    probes: Sequence[Probe],
+    gallery: Gallery,
+    top_k: int,
+    top_n: int,
+    hint: str,
 ) -> list[Ranking]:
     sketches = torch.stack([_features(scorer, probe) for probe in probes])
     with torch.inference_mode():
@@ -148,7 +155,7 @@ def _coarse_to_fine(
     found = []
     for probe, sketch, coarse in zip(probes, sketches, scores, strict=True):
         order = best(coarse, max(top_n, top_k or len(coarse)))
-        prefix = scorer.prefix(probe, sketch)
+        prefix = scorer.prefix(probe, sketch, hint)
         fine = _look_at(scorer, prefix, gallery, np.sort(order[:top_n]))
         seen = order[:top_n][np.lexsort((order[:top_n], -fine[order[:top_n]]))]
         places = np.concatenate([seen, order[top_n:]])[: top_k or None]

@@ -93,15 +93,16 @@ class Scorer:
         return self.llava.model.multi_modal_projector(features.to(self.device, self.dtype))
 
     @torch.inference_mode()
-    def prefix(self, probe: Probe, features: Tensor | None = None) -> Prefix:
-        """The prompt up to the photo. features: the tower's of the sketch [T, D], where they are known already.
+    def prefix(self, probe: Probe, features: Tensor | None = None, hint: str = "") -> Prefix:
+        """The prompt up to the photo. features: the tower's of the sketch [T, D], where they are known already; hint:
+        a user's own words, behind the question.
 
         Raises ValueError for a category without a name, and for pixels that the tower does not take.
         """
         if isinstance(probe, str) and not probe.strip():
             raise ValueError("the name of the category is empty: give a sketch, or say what to look for")
         shown = not isinstance(probe, str)
-        ids = sum(self.processor.question(_query(probe), self.draw), ())
+        ids = sum(self.processor.question(_query(probe), self.draw, hint), ())
         image = self.llava.config.image_token_id
         places = [place for place, token in enumerate(ids) if token == image]
         assert len(places) == (1 + shown) * self.num_image_tokens, f"{len(places)} image tokens of {len(ids)}"

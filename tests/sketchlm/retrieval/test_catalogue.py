@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sketchlm.retrieval.catalogue import Catalogue, Event, from_line, to_line
-from sketchlm.retrieval.photo import FileState
+from sketchlm.retrieval.files import FileState
 
 NAMES, CONTENTS = ("a", "b", "c", "d"), ("x", "y", "z")
 happening = st.tuples(st.sampled_from(NAMES), st.sampled_from([*CONTENTS, "broken", "gone"]), st.integers(1, 3))

@@ -32,7 +32,7 @@ class Said:
     def features(self, pictures: NDArray[np.uint8]) -> Tensor:
         return torch.from_numpy(pictures[:, :1, 0].astype(np.float32))
 
-    def prefix(self, probe: Any, features: Tensor | None = None) -> Tensor | None:
+    def prefix(self, probe: Any, features: Tensor | None = None, hint: str = "") -> Tensor | None:
         return features
 
     def log_odds(self, prefix: Tensor, features: Tensor) -> Tensor:
@@ -99,7 +99,7 @@ def test_blocks_of_embeddings_make_the_same_scores(monkeypatch: pytest.MonkeyPat
 
 @pytest.fixture(scope="module")
 def gallery() -> Gallery:
-    return gallery_of({str(n): photo(n) for n in range(12)}, tiny_scorer(), PooledEmbedding(tiny_scorer()))
+    return gallery_of(((str(n), photo(n)) for n in range(12)), tiny_scorer(), PooledEmbedding(tiny_scorer()))
 
 
 def test_exhaustive_is_what_the_matrix_says(gallery: Gallery) -> None:

@@ -1,10 +1,9 @@
-"""Photos of a gallery: found, read and made upright, or refused with a reason before they are decoded."""
+"""Files of a gallery: found, read, and told apart."""
 
 from __future__ import annotations
 
 import glob
 import hashlib
-import io
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,11 +12,10 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 
-from data_manifests.picture import FORMATS, MAX_MEGAPIXELS
+from data_manifests.picture import FORMATS
 
-PhotoSource: TypeAlias = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
+PhotoFiles: TypeAlias = str | os.PathLike[str] | Iterable[str | os.PathLike[str]]
 """A folder (walked), a file, a pattern (`photos/*.jpg`, `**` for folders in it), or a list of such."""
 SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".gif", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".avif")
 """Of a walked folder or a pattern, files with other names are no photos; a file that is named is always tried."""
@@ -33,7 +31,7 @@ class FileState:
     """Nanoseconds."""
 
 
-def find_photos(source: PhotoSource) -> list[str]:
+def find_photos(source: PhotoFiles) -> list[str]:
     """Paths of the photos of a source, each once, those of a folder or pattern in the order of their names.
 
     Raises ValueError where one of a list names nothing, and where nothing is found at all.
@@ -85,30 +83,3 @@ def digest(data: bytes | NDArray[np.uint8]) -> str:
     """sha256 of a file's bytes, or of an array's with its shape."""
     head = b"" if isinstance(data, bytes) else str(data.shape).encode()
     return hashlib.sha256(head + (data if isinstance(data, bytes) else data.tobytes())).hexdigest()
-
-
-def decode(data: bytes, max_megapixels: float = MAX_MEGAPIXELS) -> NDArray[np.uint8]:
-    """Bytes of a picture file as [H, W, 3] uint8 RGB: first frame, upright as EXIF says, what is transparent on white.
-
-    Raises ValueError for what is no picture, is cut off, or claims more than `max_megapixels`.
-    """
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            size = image.size
-            if size[0] * size[1] <= max_megapixels * 1e6:
-                return np.asarray(_rgb(ImageOps.exif_transpose(image)), np.uint8)
-    except MemoryError:
-        raise
-    except Exception as error:  # Pillow's plugins raise almost anything on damaged files
-        raise ValueError(f"is no picture that can be read ({type(error).__name__}: {error})"[:200]) from None
-    megapixels = size[0] * size[1] / 1e6
-    raise ValueError(f"is {size[0]}x{size[1]}, {megapixels:.3g} megapixels; the limit is {max_megapixels:g}")
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I;16"):  # convert() would clip it to white
-        return Image.fromarray((np.asarray(image) // 257).astype(np.uint8)).convert("RGB")
-    if image.mode in ("LA", "PA", "RGBA", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")

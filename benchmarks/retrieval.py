@@ -49,6 +49,7 @@ from sketchlm.weights import shipped
 
 Found = TypeVar("Found")
 PAGE = Path(__file__).with_suffix(".md")
+LICENSE = "that of the code; trained on shapeworld alone"
 BY_HAND = "<!-- What follows is written by hand; what stands above is made by `make bench-retrieval`. -->"
 TOP_NS = (50, 75, 100, 200)
 LARGE = 100_000
@@ -309,7 +310,9 @@ def train(scorer: Scorer, console: Console) -> None:
             scorer, read_samples(shards), seen=lambda what, done, of: status.update(f"{what}: {done} of {of}")
         )
     seconds = round(time.perf_counter() - began)
-    save_embedding(embedding, shipped("learn") / FILE, recipe="learn", scenes="shapeworld", commit=commit())
+    save_embedding(
+        embedding, shipped("learn") / FILE, recipe="learn", scenes="shapeworld", commit=commit(), license=LICENSE
+    )
     console.print(f"trained in {seconds} s: {shipped('learn') / FILE}")
 
 

@@ -129,7 +129,7 @@ def collect_lessons(
     others = np.stack([_drawn(match[:, sketch].numpy(), config.photos, dice) for sketch in taught])
     said = []
     for number, (sketch, places) in enumerate(zip(taught, others, strict=True), start=1):
-        prefix = scorer.prefix(np.zeros(0, np.uint8), sketches[sketch])
+        prefix = scorer.prefix(None, sketches[sketch])
         said.append(scorer.log_odds(prefix, photos[places]))
         seen("pairs", number, len(taught))
     return Lessons(

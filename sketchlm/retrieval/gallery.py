@@ -98,6 +98,10 @@ class Gallery:
             pixels = list(pool.map(lambda place: self._pixels(int(place), scorer), places))
         return scorer.features(np.stack(pixels))
 
+    def changed(self) -> list[str]:
+        """Names of photos whose files are gone, or have changed since they were read: build the gallery again."""
+        return [name for name, state in zip(self.names, self.states, strict=False) if state_of(name) != state]
+
     def _pixels(self, place: int, scorer: Scorer) -> NDArray[np.uint8]:
         name = self.names[place]
         if state_of(name) != self.states[place]:
@@ -148,7 +152,10 @@ def build_gallery(
     """
     root, paths = Path(folder), find_photos(photos)
     with _claimed(root):
-        _Build(root, scorer, embedding, keep_features).bring_up_to_date(paths, max_megapixels, seen)
+        try:
+            _Build(root, scorer, embedding, keep_features).bring_up_to_date(paths, max_megapixels, seen)
+        except OSError as error:
+            raise ValueError(f"cannot write the gallery in {root}: {error}; make room, and build it again") from None
     gallery = open_gallery(root, scorer, embedding)
     if not len(gallery):
         named = "; ".join(f"{name} {reason}" for name, reason in list(gallery.broken.items())[:3])

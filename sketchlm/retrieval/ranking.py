@@ -16,14 +16,12 @@ from torch import Tensor
 
 from sketchlm.retrieval.embedding import Embedding
 from sketchlm.retrieval.gallery import Gallery
-from sketchlm.retrieval.scorer import Prefix, Probe, Scorer, share
+from sketchlm.retrieval.scorer import CHUNK, Prefix, Probe, Scorer, log_odds_matrix, share
 
 TOP_N = 75
 """Photos that the model looks at, by default (benchmarks/retrieval.md)."""
 ROWS = 16_384
 """Embeddings that are compared at once."""
-CHUNK = 256
-"""Photos whose features are in memory at once: 300 MB of LLaVA-7B's."""
 PROBES = 64
 """Sketches that are compared at once."""
 
@@ -128,13 +126,8 @@ def _check(
 
 
 def _exhaustive(scorer: Scorer, probes: Sequence[Probe], gallery: Gallery, top_k: int, hint: str) -> list[Ranking]:
-    log_odds = np.empty((len(probes), len(gallery)), np.float32)
-    sketches = [None if isinstance(probe, str) else _features(scorer, probe) for probe in probes]
-    for places in _chunks(np.arange(len(gallery))):  # outside, so that photos are read once for all probes
-        features = gallery.features_of(places, scorer)
-        for row, (probe, sketch) in enumerate(zip(probes, sketches, strict=True)):
-            # prefixes are made anew: 64 of a 7B model would take 21 GB, and one costs as much as two photos
-            log_odds[row, places] = scorer.log_odds(scorer.prefix(probe, sketch, hint), features).numpy()
+    blocks = (gallery.features_of(places, scorer) for places in _chunks(np.arange(len(gallery))))
+    log_odds = log_odds_matrix(scorer, probes, blocks, hint=hint)
     nothing = np.full(len(gallery), np.nan, np.float32)
     return [_ranking(gallery, best(row, top_k or len(row)), row, nothing) for row in log_odds]
 

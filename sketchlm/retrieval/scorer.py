@@ -8,7 +8,7 @@ question's; the tower is spared where its features are stored.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -29,6 +29,8 @@ CPU_TOKENS, GPU_TOKENS = 2_500, 8_192
 2026-11-26) 8 to 32 photos of 155 tokens took 3.2 ms each, one 4.9, 128 of them 4.6: they no longer fit its cache.
 Several photos in a row under a mask took 3.4 to 5.8 ms. On a GPU it is the memory of the keys: 0.5 MB a token of 7B."""
 TOWER_BATCH = 32
+CHUNK = 256
+"""Photos whose features are in memory at once: 300 MB of LLaVA-7B's."""
 PIXELS = 1
 """Version of the way from a file to the tower's pixels: a gallery that another made is refused."""
 
@@ -93,9 +95,9 @@ class Scorer:
         return self.llava.model.multi_modal_projector(features.to(self.device, self.dtype))
 
     @torch.inference_mode()
-    def prefix(self, probe: Probe, features: Tensor | None = None, hint: str = "") -> Prefix:
-        """The prompt up to the photo. features: the tower's of the sketch [T, D], where they are known already; hint:
-        a user's own words, behind the question.
+    def prefix(self, probe: Probe | None, features: Tensor | None = None, hint: str = "") -> Prefix:
+        """The prompt up to the photo. features: the tower's of a sketch [T, D], where they are known already (its
+        pixels are not needed then); hint: a user's own words, behind the question.
 
         Raises ValueError for a category without a name, and for pixels that the tower does not take.
         """
@@ -144,7 +146,7 @@ class Scorer:
         return DynamicCache(config=self.llava.config.get_text_config())
 
 
-def _query(probe: Probe) -> Query:
+def _query(probe: Probe | None) -> Query:
     row, category = (-1, probe.strip()) if isinstance(probe, str) else (0, "")
     return Query(
         query_id="", task="sbir", row=row, category=category, boxes=[], count=-1, question="",
@@ -173,14 +175,31 @@ def yes_matrix(
 ) -> NDArray[np.float64]:
     """p(yes) [Q, G] of each probe for each photo [G, 3, S, S] uint8, without any folder: the exhaustive truth.
 
-    Features of the photos are kept in memory (G x T x D numbers). seen: told how many pairs are done.
+    The tower looks at each photo once, and at CHUNK of them before the model does: memory does not grow with either.
+    seen: told how many more pairs are done.
     Raises ValueError where there are no photos.
     """
     if not len(photos):
         raise ValueError("the gallery is empty: give one photo at least")
-    features = scorer.features(photos)
-    found = np.zeros((len(probes), len(photos)), np.float64)
-    for row, probe in enumerate(probes):
-        found[row] = share(scorer.log_odds(scorer.prefix(probe), features).numpy())
-        seen(len(photos))
-    return found
+    blocks = (scorer.features(photos[start : start + CHUNK]) for start in range(0, len(photos), CHUNK))
+    return share(log_odds_matrix(scorer, probes, blocks, seen))
+
+
+def log_odds_matrix(
+    scorer: Scorer,
+    probes: Sequence[Probe],
+    blocks: Iterable[Tensor],
+    seen: Callable[[int], None] = lambda _: None,
+    hint: str = "",
+) -> NDArray[np.float32]:
+    """Log odds [Q, G] of photos whose features [N, T, D] come block by block, each of which is asked for once."""
+    sketches = [None if isinstance(probe, str) else scorer.features(np.asarray(probe)[None])[0] for probe in probes]
+    columns = []
+    for features in blocks:
+        block = np.empty((len(probes), len(features)), np.float32)
+        for row, (probe, sketch) in enumerate(zip(probes, sketches, strict=True)):
+            # prefixes are made anew: 64 of a 7B model would take 21 GB, and one costs as much as two or three photos
+            block[row] = scorer.log_odds(scorer.prefix(probe, sketch, hint), features).numpy()
+            seen(len(features))
+        columns.append(block)
+    return np.concatenate(columns, axis=1)

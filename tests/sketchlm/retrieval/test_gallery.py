@@ -172,6 +172,8 @@ def test_only_what_is_new_or_changed_is_looked_at(tmp_path: Path, monkeypatch: p
     write_photos(photos, 2, first=6)
     (photos / "000.png").unlink()
     Image.fromarray(photo(77)).save(photos / "001.png")
+    gallery = open_gallery(tmp_path / "gallery", tiny_scorer(), PooledEmbedding(tiny_scorer()))
+    assert gallery.changed() == [str(photos / "000.png"), str(photos / "001.png")]
     os.utime(photos / "002.png", ns=(1, 1))  # touched: read again, and found to be the same
     told: list[tuple[int, int]] = []
     found = build(tmp_path / "gallery", seen=lambda done, of: told.append((done, of)))
@@ -248,6 +250,25 @@ def test_a_killed_build_goes_on_behind_its_last_whole_block(
     found = build(tmp_path / "gallery")
     assert sum(looks) == 14 - 4 * blocks
     assert len(found) == 14 and same(found, build(tmp_path / "calm"))
+
+
+def test_a_full_disk_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BLOCK", 2)
+    write_photos(tmp_path / "photos", 5)
+    truly, calls = module.append_rows, []
+
+    def full(path: Path, rows: np.ndarray, done: int) -> None:
+        calls.append(path)
+        if len(calls) > 3:
+            raise OSError(28, "No space left on device")
+        truly(path, rows, done)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "append_rows", full)
+        with pytest.raises(ValueError, match="No space left on device; make room, and build it again"):
+            build(tmp_path / "gallery")
+    assert read_record(tmp_path / "gallery").rows == 2
+    assert same(build(tmp_path / "gallery"), build(tmp_path / "calm"))
 
 
 def test_two_builds_do_not_meet(tmp_path: Path) -> None:

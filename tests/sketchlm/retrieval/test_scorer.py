@@ -18,6 +18,7 @@ from sketchlm.answer import Question, answer
 from sketchlm.bundle import load_bundle
 from sketchlm.model import ModelConfig, adapt, load_llava, num_image_tokens, unwrap
 from sketchlm.processor import Picture, Processor, ProcessorConfig
+from sketchlm.retrieval import scorer as module
 from sketchlm.retrieval.gallery import as_half
 from sketchlm.retrieval.scorer import Scorer, _groups, share, yes_matrix
 from sketchlm.tokenizer import load_tokenizer
@@ -91,13 +92,14 @@ def test_it_says_what_answer_says(make: Callable[[Path], Scorer], tmp_path: Path
             assert np.ptp(truth) > 10 * STORED, "the photos tell nothing"
 
 
-def test_a_matrix_of_arrays_is_that_of_answers() -> None:
+def test_a_matrix_of_arrays_is_that_of_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     scorer, photos = tiny_scorer(), pixels(5)
     probes = [*pixels(2, seed=1), "a tall giraffe"]
     told: list[int] = []
+    monkeypatch.setattr(module, "CHUNK", 4)
     found = yes_matrix(scorer, probes, photos, told.append)
     assert found == pytest.approx(np.array([said(scorer, probe, photos) for probe in probes]), abs=EXACT)
-    assert told == [5, 5, 5] and found.shape == (3, 5)
+    assert told == [4, 4, 4, 1, 1, 1] and found.shape == (3, 5)
 
 
 def test_neither_batches_nor_neighbours_matter() -> None:

@@ -1,4 +1,4 @@
-"""`sketchlm detect | count | ask | export`: what the library does, from the command line.
+"""`sketchlm detect | count | ask | rank | export`: what the library does, from the command line.
 
 SKETCH is a picture of a drawing, dark on white; - for none, where --text names the object. Images are paths or URLs.
 """
@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pipelines.exits import clean_exit
 
@@ -97,6 +99,27 @@ class Ask:
 
 
 @dataclass(frozen=True)
+class Rank:
+    """Which images of a gallery show what the sketch shows, surest first."""
+
+    sketch: SketchPath
+    """Picture of a drawing; - for none."""
+    gallery: ImagePaths
+    """Folders, files or patterns ('photos/**/*.jpg'); or URLs."""
+    text: str = ""
+    """Names the object, or says more about it than the sketch."""
+    top_k: int = 10
+    """Images that are named; 0 = all."""
+    top_n: int = 75
+    """Images that the model looks at, of those that a coarse search finds first."""
+    exhaustive: bool = False
+    """The model looks at all."""
+    folder: str = ""
+    """Where what is known of the images is kept; empty = in the user's cache."""
+    how: Shared = dataclasses.field(default_factory=How)
+
+
+@dataclass(frozen=True)
 class Export:
     """Write a bundle as a plain Hugging Face LLaVA, weights merged, which vLLM and others load."""
 
@@ -107,14 +130,15 @@ class Export:
     dtype: Literal["float32", "bfloat16", "float16"] = "float16"
 
 
-COMMANDS: dict[str, Any] = {"detect": Detect, "count": Count, "ask": Ask, "export": Export}
+COMMANDS: dict[str, Any] = {"detect": Detect, "count": Count, "ask": Ask, "rank": Rank, "export": Export}
 
 
 def main(args: Sequence[str] | None = None) -> None:
     """The command line; exits with 1 where an answer could not be had."""
     command = tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="sketchlm", description=__doc__, args=args)
     with clean_exit("nothing was written"):
-        failed = run_export(command) if isinstance(command, Export) else run(command)
+        runs: dict[type, Callable[[Any], int]] = {Export: run_export, Rank: run_rank}
+        failed = runs.get(type(command), run)(command)
     sys.exit(1 if failed else 0)
 
 
@@ -137,6 +161,39 @@ def run(command: Any) -> int:
             place.parent.mkdir(parents=True, exist_ok=True)
             result.save(place)
     return failed
+
+
+def run_rank(command: Rank) -> int:
+    """Look at the gallery, rank, print, save; returns how many images could not be read."""
+    from sketchlm import SketchLM
+
+    how = command.how
+    out, errors = (Console(highlight=False, soft_wrap=True, stderr=stderr) for stderr in (False, True))
+    model = SketchLM.from_pretrained(how.model, how.device, how.dtype, how.quantization)
+    with progress() as bar:
+        task = bar.add_task("looking", total=None)
+        gallery = model.gallery(
+            list(command.gallery), command.folder, seen=lambda done, of: bar.update(task, completed=done, total=of)
+        )
+    sketch = None if command.sketch == "-" else command.sketch
+    found = model.rank(
+        sketch, gallery, command.text, top_k=command.top_k, top_n=command.top_n, exhaustive=command.exhaustive
+    )
+    for match in found.matches:
+        fields = {"image": match.name, "score": None if math.isnan(match.score) else match.score}
+        line = f"{'-' if fields['score'] is None else f'{match.score:.3f}':>5}  [bold]{escape(match.name)}[/]"
+        out.print(json.dumps(fields) if how.json else line, markup=not how.json)
+    for name, reason in found.broken.items():
+        errors.print(f"[yellow]left out[/] {escape(name)}: {escape(reason)}")
+    if how.save:
+        found.save(how.save)
+    return len(found.broken)
+
+
+def progress() -> Progress:
+    """A bar on the error output, which goes when it is done."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True), transient=True)
 
 
 def answers(model: SketchLM, command: Any) -> list[Any]:

@@ -77,6 +77,8 @@ class Bundle:
     info: BundleInfo
     heads: dict[str, Any] = field(default_factory=dict)
     """Weights of what serves the loss alone, by name."""
+    folder: str = ""
+    """Where it was read from."""
 
 
 def is_bundle(path: str) -> bool:
@@ -132,7 +134,7 @@ def load_bundle(folder: str | Path, trainable: bool = False, **options: Any) -> 
     if info.base:
         model = _load_adapter(model, folder / ADAPTER, trainable)
     heads = load_file(folder / HEADS) if (folder / HEADS).is_file() else {}
-    return Bundle(model.eval(), tokenizer, info, heads)
+    return Bundle(model.eval(), tokenizer, info, heads, str(folder))
 
 
 def load_tower(model: Any, name: str) -> None:

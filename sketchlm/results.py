@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -149,13 +149,12 @@ class Match:
     """One image of a ranking."""
 
     name: str
-    """Path or URL as it was given, or the place in the gallery (`#3`) of what has none."""
-    index: int
-    """Place in the gallery that was given, from 0."""
+    """Path or URL as it was given, or `#3` for the fourth of a list, where it has none."""
     score: float
-    """The model's p(yes), in [0, 1]; nan where only the coarse stage saw it."""
-    source: Any = field(repr=False, default=None)
-    """The image as it was given."""
+    """How surely the model says that it shows what is drawn, p(yes), in [0, 1]; nan where only the coarse search saw
+    it."""
+    image: PhotoSource = field(repr=False)
+    """As it was given."""
 
 
 @dataclass(frozen=True)
@@ -163,25 +162,26 @@ class Ranking(Picture):
     """A gallery in order, best first."""
 
     matches: tuple[Match, ...]
-    shown: Shown = field(repr=False)
-    """Of the sketch; its image is the best match's."""
+    sketch: NDArray[np.uint8] | None = field(repr=False)
+    """[256, 256] uint8, as the model saw it; None where there was none."""
+    text: str = ""
     broken: dict[str, str] = field(default_factory=dict)
     """What could not be read, and why; the rest is ranked."""
     duplicates: dict[str, str] = field(default_factory=dict)
-    """Images that are the same, byte for byte, as another, which alone is ranked."""
+    """Images that are the same, byte for byte, as another, which alone is ranked; by name, with the other's."""
 
     def picture(self) -> Image.Image:
         """The sketch beside the best ten images with their scores."""
         tiles = []
         for match in self.matches[: 2 * ACROSS]:
             tile = Image.new("RGB", (THUMBNAIL, THUMBNAIL + 20), "white")
-            small = Image.fromarray(as_photo(match.source))
+            small = Image.fromarray(as_photo(match.image))
             small.thumbnail((THUMBNAIL, THUMBNAIL))
             tile.paste(small, ((THUMBNAIL - small.width) // 2, (THUMBNAIL - small.height) // 2))
-            label = Path(match.name).name[-18:] + ("" if match.score != match.score else f"  {match.score:.2f}")
+            label = Path(match.name).name[-18:] + ("" if math.isnan(match.score) else f"  {match.score:.2f}")
             ImageDraw.Draw(tile).text((2, THUMBNAIL + 3), label, fill=SHADE, font=ImageFont.load_default(12))
             tiles.append(tile)
-        return _beside(self.shown.sketch, _grid(tiles), "")
+        return _beside(self.sketch, _grid(tiles), self.text)
 
 
 def _scaled(image: NDArray[np.uint8]) -> tuple[Image.Image, float]:

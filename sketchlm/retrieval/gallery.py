@@ -16,11 +16,12 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -83,6 +84,8 @@ class Gallery:
     """Fingerprints of what made features and embeddings."""
     states: tuple[FileState, ...] = field(default=(), repr=False)
     """Of each photo's file when it was read; empty for arrays."""
+    given: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """Photos by name, as they were given, where they are no files."""
 
     def __len__(self) -> int:
         return len(self.names)

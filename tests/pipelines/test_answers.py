@@ -32,6 +32,20 @@ def test_answers_are_lines_and_pictures(tmp_path: Path, capsys: pytest.CaptureFi
     assert run("count", "-", SCENE, "--text", "bird") == 0
 
 
+def test_a_folder_is_ranked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "broken.jpg").write_bytes(b"nothing")
+    Image.new("RGB", (64, 64), "grey").save(tmp_path / "grey.png")
+    (tmp_path / "scene.jpg").symlink_to(SCENE)
+    command = ("rank", BIRD, str(tmp_path), "--folder", str(tmp_path / "kept"), "--json")
+    assert run(*command, "--save", str(tmp_path / "best.png")) == 1
+    said = capsys.readouterr()
+    first, second = map(json.loads, said.out.splitlines())
+    assert first["image"].endswith("scene.jpg") and first["score"] > 0.5 > second["score"]
+    assert "broken.jpg" in said.err
+    assert Image.open(tmp_path / "best.png").width > 400
+    assert (tmp_path / "kept" / "gallery.json").is_file()
+
+
 def test_json_is_one_object_a_line_and_broken_images_are_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

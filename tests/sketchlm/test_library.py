@@ -211,6 +211,43 @@ def test_threads_take_turns(model: SketchLM, photo: Path, drawing: Path) -> None
     assert said == [expected] * 4
 
 
+# Galleries
+
+
+def test_a_gallery_is_ranked_however_it_is_given(
+    learned: SketchLM, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene, bird = EXAMPLES / "scene.jpg", EXAMPLES / "bird.png"
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for path in (scene, photo):
+        (folder / path.name).write_bytes(path.read_bytes())
+    (folder / "twin.jpg").write_bytes(scene.read_bytes())
+    (folder / "broken.jpg").write_bytes(b"nothing")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    walked = learned.rank(bird, folder)
+    assert [Path(match.name).name for match in walked.matches] == ["scene.jpg", "photo.png"]
+    assert [Path(name).name for name in walked.broken] == ["broken.jpg"]
+    assert {Path(a).name: Path(b).name for a, b in walked.duplicates.items()} == {"twin.jpg": "scene.jpg"}
+    assert len(list((tmp_path / "cache" / "sketchlm" / "galleries").iterdir())) == 1
+    arrays = [Image.open(photo), Image.open(scene), scene.read_bytes(), b"nothing"]
+    shown = learned.rank(bird, arrays)
+    assert [match.name for match in shown.matches] == ["#1", "#0"]
+    assert [match.score for match in shown.matches] == pytest.approx([m.score for m in walked.matches], abs=1e-3)
+    assert list(shown.broken) == ["#3"] and shown.duplicates == {"#2": "#1"}
+    both = learned.rank([bird, EXAMPLES / "mushroom.png"], learned.gallery(folder), top_k=1)
+    assert [len(one.matches) for one in both] == [1, 1]
+    named = learned.rank(None, folder, text="bird")
+    assert len(named.matches) == 2
+    assert learned.rank(bird, folder, text="the small one").matches[0].score != walked.matches[0].score
+    shown.save(tmp_path / "ranking.png")
+    with pytest.raises(ValueError, match="neither a sketch nor a text"):
+        learned.rank(None, folder)
+    for empty in ([], tmp_path / "cache" / "nothing", [b"nothing"]):
+        with pytest.raises(ValueError, match="the gallery is empty"):
+            learned.rank(bird, empty)
+
+
 # What comes out
 
 

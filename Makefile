@@ -41,7 +41,7 @@ demo: $(READY)  ## run all that exists on the embedded data, and name the report
 	@$(PY) -m pipelines.pretrain tiny --out out/demo/pretrain
 	@$(PY) -m pipelines.finetune tiny --model.base out/demo/pretrain/bundle --out out/demo/finetune
 	@$(PY) -m pipelines.evaluation tiny --model out/demo/finetune/bundle --out out/demo/evaluate
-	@echo "Look at out/demo/sketches/report.html; the model is out/demo/finetune/bundle"
+	@echo "Look at out/demo/evaluate/report.html and out/demo/sketches/report.html; the model is out/demo/finetune/bundle"
 
 sketches: $(READY)  ## photos with boxes -> sketch shards (RECIPE=sample | coco | objects365 | openimages | shapeworld)
 	@$(PY) -m pipelines.sketches $(or $(RECIPE),sample) $(ARGS)
@@ -60,8 +60,8 @@ finetune: $(READY)  ## stage II, from the bundle of stage I (the same recipes)
 
 MODEL ?=
 
-evaluate: $(READY)  ## ask a model the questions of the protocols and score it (MODEL=bundle | LLaVA, RECIPE=tiny | learn | paper)
-	@$(PY) -m pipelines.evaluation $(or $(RECIPE),tiny) $(if $(MODEL),--model $(MODEL)) $(ARGS)
+evaluate: $(READY)  ## ask a model the questions of the protocols and score it (MODEL=bundle | LLaVA, RECIPE=tiny | learn | paper, AGAINST=folder)
+	@$(PY) -m pipelines.evaluation $(or $(RECIPE),tiny) $(if $(MODEL),--model $(MODEL)) $(if $(AGAINST),--against $(AGAINST)) $(ARGS)
 
 train-segmenter: $(READY_WEIGHTS)  ## train the embedded segmenter on a COCO folder (ARGS="--help")
 	@$(PY) -m pipelines.train_segmenter $(ARGS)

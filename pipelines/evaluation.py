@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,6 +42,7 @@ from sketchlm.evaluation.asking import EntryPlan, evaluate_entry, gallery_size, 
 from sketchlm.evaluation.model import facts_of, short_name
 from sketchlm.evaluation.questions import Samples
 from sketchlm.evaluation.record import RECORD, Entry, Evaluation, Missing, ModelFacts, answers_file
+from sketchlm.evaluation.report import write_report
 from sketchlm.loading import Dtype, Quantization, open_model, processor_of
 from sketchlm.loop import pin_threads
 from sketchlm.prompt import TEMPLATES
@@ -100,6 +99,8 @@ class EvaluationConfig:
     """Of the making of shards."""
     out: str = ""
     """Output folder; empty = out/evaluate/MODEL-RECIPE."""
+    against: str = ""
+    """Folder of another model's evaluation, to compare with: comparison.html beside the report."""
     dry_run: bool = False
     """Print the plan and stop; shards are made, to count what can be asked."""
 
@@ -155,7 +156,7 @@ def run(config: EvaluationConfig, console: Console) -> Path | None:
         record = begin(out, config, protocols, facts_of(config.model, bundle), missing)
         record = answer_all(out, record, config, work, bundle, console)
     show(record, console)
-    report = write_pages(out)
+    report = write_report(out, Path(config.against) if config.against else None)
     console.print(f"evaluation: [bold]{escape(str(report))}[/]", soft_wrap=True)
     return out
 
@@ -439,14 +440,6 @@ def _table(title: str, found: dict[tuple[Measured, Condition], Entry]) -> Table:
                 f"{task} {name}", str(said.get("asked", "")), *controls, constant, f"{first.figures[name].n:,}"
             )
     return table
-
-
-def write_pages(out: Path) -> Path:
-    """The report of the record; the record itself where no report can be made yet."""
-    if find_spec("sketchlm.evaluation.report") is None:
-        return out / RECORD
-    importlib.import_module("sketchlm.evaluation.report").write_report(out)
-    return out / "report.html"
 
 
 def main() -> None:

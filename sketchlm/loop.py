@@ -118,7 +118,9 @@ def finish(bundle: Path, config: TrainConfig, parts: Parts, texts: Sequence[str]
         last = checkpoint.newest(Path(config.out))
         assert last is not None, "a run ends with a checkpoint"
         checkpoint.load_weights(last, parts.objective)
-    info = replace(parts.info, trained={"recipe": config.recipe, "steps": config.steps})
+    info = replace(
+        parts.info, trained={"recipe": config.recipe, "steps": config.steps, "connector": config.model.connector}
+    )
     save_bundle(bundle, parts.objective.model, parts.tokenizer, info, parts.objective.heads)
 
 

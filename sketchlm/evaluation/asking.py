@@ -164,7 +164,7 @@ def say(
             given = answer(model, processor, [questions[n] for n in group], batch)
             for n, one in zip(group, given, strict=True):
                 found[n] = Said(one.text, one.yes)
-                if task == "boxes":
+                if task in ("bbox", "boxes"):
                     found[n] = several(one, asked[n], processor.config.prompt.frame)
             told(len(group))
     return [found[n] for n in range(len(questions))]

@@ -125,10 +125,10 @@ def boxes_of(text: str, asked: Asked, frame: Frame) -> list[tuple[float, float, 
 
 
 def _bbox(asked: Asked, said: Said, frame: Frame) -> AnswerRecord:
-    found = boxes_of(said.text, asked, frame)
-    row = box_row(found[0] if found else None, asked.query.boxes, asked.own)
-    kept = [[*found[0], 1.0]] if found else None
-    return _record(asked, said, asked.query.boxes, row, kept, "" if found else "no box", _size(row))
+    first = said.boxes[0] if said.boxes else None
+    row = box_row(first, asked.query.boxes, asked.own)
+    kept = [[*first, said.scores[0]]] if first else None
+    return _record(asked, said, asked.query.boxes, row, kept, "" if first else "no box", _size(row))
 
 
 def _boxes(asked: Asked, said: Said, frame: Frame) -> AnswerRecord:

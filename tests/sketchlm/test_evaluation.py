@@ -160,16 +160,20 @@ def asked_box(boxes: list[list[float]], own: int, size: tuple[int, int] = (200, 
 def test_one_box_is_right_on_any_instance_and_separately_on_the_sketchs_own() -> None:
     """The image is 200 x 100: in its padded square, y = 0.25 is its upper rim."""
     one = asked_box([[0.0, 0.0, 50.0, 50.0], [100.0, 50.0, 200.0, 100.0]], own=0)
-    other = score("bbox", one, Said("[0.5, 0.5, 1.0, 0.75]"), "padded").row
+    other = score("bbox", one, asking.several(Answer("[0.5, 0.5, 1.0, 0.75]", 0.5), one, "padded"), "padded").row
     assert (other["iou"], other["half"], other["own_iou"], other["own_half"], other["own"]) == (1, 1, 0, 0, 1)
-    own = score("bbox", one, Said("[0.0, 0.25, 0.25, 0.5]"), "padded")
+    own = score("bbox", one, asking.several(Answer("[0.0, 0.25, 0.25, 0.5]", 0.5), one, "padded"), "padded")
     assert (own.row["iou"], own.row["own_iou"]) == (1, 1)
     assert own.found == [[0, 0, 50, 50, 1]]
     assert own.size == "M"
-    drawn = score("bbox", replace(one, own=-1), Said("[0.5, 0.5, 1.0, 0.75]"), "padded")
+    drawn = score(
+        "bbox", replace(one, own=-1), asking.several(Answer("[0.5, 0.5, 1.0, 0.75]", 0.5), one, "padded"), "padded"
+    )
     assert (drawn.row["iou"], drawn.row["own"]) == (1, 0)
     assert "own Acc" not in figures_of("bbox", [drawn])
-    beside = score("bbox", one, Said("[0.1, 0.0, 0.3, 0.2]"), "padded")  # all of it in the padding
+    beside = score(
+        "bbox", one, asking.several(Answer("[0.1, 0.0, 0.3, 0.2]", 0.5), one, "padded"), "padded"
+    )  # all of it in the padding
     assert beside.reason == "no box" and beside.row["unread"] == 1
 
 

@@ -78,11 +78,14 @@ def rank(
 
 
 def coarse_scores(embeddings: NDArray[np.float32], vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Products [Q, R] of vectors [Q, d] with embeddings [R, d], of which so many as ROWS are in memory at once."""
+    """Products [Q, R] of vectors [Q, d] with embeddings [R, d], of which ROWS are in memory at once.
+
+    By torch, which keeps to its number of threads where NumPy takes all.
+    """
     scores = np.empty((len(vectors), len(embeddings)), np.float32)
     for start in range(0, len(embeddings), ROWS):
-        block = np.asarray(embeddings[start : start + ROWS])
-        np.matmul(vectors, block.T, out=scores[:, start : start + ROWS])
+        block = torch.from_numpy(np.array(embeddings[start : start + ROWS]))
+        scores[:, start : start + ROWS] = (torch.from_numpy(vectors) @ block.T).numpy()
     return scores
 
 

@@ -51,7 +51,7 @@ LINE_SECONDS = 15.0
 """Without a terminal (a log file, CI) a line this often replaces the live bar."""
 SHOWN: dict[Measured, tuple[str, ...]] = {
     "bbox": ("Acc", "Acc@0.5", "own Acc@0.5", "mean IoU"),
-    "boxes": ("F1", "recall", "duplicates", "hallucinated"),
+    "boxes": ("F1, suppressed", "recall, suppressed", "duplicates, suppressed", "duplicates"),
     "count": ("exact", "exact, present"),
     "vqa": ("VQAv2 accuracy", "exact"),
     "sbir": ("balanced accuracy",),

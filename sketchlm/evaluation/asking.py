@@ -14,6 +14,7 @@ import numpy as np
 from data_manifests.schema import Condition, Measured
 from sketchlm.answer import Answer, Question, answer, found_boxes
 from sketchlm.evaluation.examples import write_examples
+from sketchlm.evaluation.measures import FIELDS
 from sketchlm.evaluation.questions import (
     BLOCK,
     WHITE,
@@ -28,7 +29,7 @@ from sketchlm.evaluation.questions import (
     white,
 )
 from sketchlm.evaluation.record import AnswerRecord, Entry, Style, answers_file
-from sketchlm.evaluation.scoring import FIELDS, Said, by_chance, constants, figures_of, score, score_ranking
+from sketchlm.evaluation.scoring import Said, by_chance, constants, figures_of, score, score_ranking
 from sketchlm.frame import Frame, from_frame
 from sketchlm.processor import Processor
 from sketchlm.retrieval.scorer import Probe, Scorer, yes_matrix

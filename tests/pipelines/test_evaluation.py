@@ -26,9 +26,9 @@ from pipelines import evaluation
 from pipelines.evaluation import RECIPES, EvaluationConfig, begin, read_record, run, write_record
 from pipelines.protocols import NONE, ShardsConfig, classes_of, make_shards, protocol_names, shards_config, zero_shot
 from sketchgen.instructions import settings_of
+from sketchlm.evaluation.measures import MEASURES
 from sketchlm.evaluation.questions import Samples, collect
 from sketchlm.evaluation.record import Missing, answers_file
-from sketchlm.evaluation.scoring import MEASURES
 from tests.datasets import write_coco, write_pixmo_count, write_quickdraw, write_sketchy, write_tu_berlin, write_vqav2
 from tests.datasets.sketchy import photo_name
 from tests.sketchlm.llava import save_published

@@ -25,10 +25,11 @@ from sketchlm.bundle import Bundle, BundleInfo
 from sketchlm.evaluation import asking
 from sketchlm.evaluation.asking import EntryPlan, ask, evaluate_entry, questions_of_plan, read_answers, write_answers
 from sketchlm.evaluation.examples import PICKS, picks
+from sketchlm.evaluation.measures import FIELDS, MEASURES
 from sketchlm.evaluation.model import facts_of, short_name
 from sketchlm.evaluation.questions import WHITE, Asked, Samples, Shown, collect, shown, spread, under
 from sketchlm.evaluation.record import Entry, answers_file
-from sketchlm.evaluation.scoring import FIELDS, MEASURES, Said, by_chance, constants, figures_of, score, score_ranking
+from sketchlm.evaluation.scoring import Said, by_chance, constants, figures_of, score, score_ranking
 from sketchlm.loading import open_model
 from sketchlm.metrics import RETRIEVAL, retrieval_row
 from sketchlm.processor import Processor, ProcessorConfig

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from data_manifests.schema import Measured
+from sketchlm.evaluation.measures import FIELDS, MEASURES
 from sketchlm.evaluation.record import AnswerRecord
 from sketchlm.evaluation.report.task import TASKS
 from sketchlm.evaluation.report.values import SURE, check, p_yes, yes_or_no
@@ -31,7 +32,7 @@ class Answers:
     @property
     def measures(self) -> Mapping[str, Measure]:
         """By name."""
-        return TASKS[self.task].measures
+        return MEASURES[self.task]
 
     @property
     def head(self) -> str:
@@ -63,7 +64,7 @@ class Answers:
 
 def answers_of(task: Measured, records: Sequence[AnswerRecord]) -> Answers:
     """Raises ValueError, with the place of the record from 0, for one that is none of the task's."""
-    rows = np.zeros((len(records), len(TASKS[task].fields)))
+    rows = np.zeros((len(records), len(FIELDS[task])))
     for place, record in enumerate(records):
         try:
             rows[place] = _row(task, record)
@@ -78,7 +79,7 @@ def _row(task: Measured, record: AnswerRecord) -> list[float]:
         is_yes = said is not None and said >= SURE
         return [float(said is not None and is_yes == bool(truth)), float(truth), float(is_yes)]
     check(task, record)
-    return [record.row[name] for name in TASKS[task].fields]
+    return [record.row[name] for name in FIELDS[task]]
 
 
 def _what(error: Exception) -> str:

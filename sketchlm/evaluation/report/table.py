@@ -9,6 +9,7 @@ from typing import Final, Literal
 
 from data_manifests import schema
 from data_manifests.schema import Condition, Measured, Protocol, protocol_manifest
+from sketchlm.evaluation.measures import MEASURES
 from sketchlm.evaluation.record import Entry
 from sketchlm.evaluation.report.answers import mean_of
 from sketchlm.evaluation.report.folder import Folder
@@ -125,7 +126,7 @@ def _source(entry: Entry) -> str:
 def _measures(protocol: Protocol | None, task: Measured) -> list[str]:
     """Those that the protocol names, where they are of this task."""
     names = protocol.measures if protocol else []
-    return list(names) if names and set(names) <= set(TASKS[task].measures) else []
+    return list(names) if names and set(names) <= set(MEASURES[task]) else []
 
 
 def _default_measures(task: Measured, entries: Iterable[Entry]) -> list[str]:

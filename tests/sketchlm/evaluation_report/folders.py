@@ -11,6 +11,7 @@ from typing import Any
 from PIL import Image, ImageDraw
 
 from data_manifests.schema import Condition, Measured, Protocol, Published, SketchesAsked
+from sketchlm.evaluation.measures import RANKED
 from sketchlm.evaluation.record import RECORD, AnswerRecord, Entry, Evaluation, Example, ModelFacts, answers_file
 from sketchlm.evaluation.report.answers import answers_of
 from sketchlm.metrics import box_row, boxes_row, count_row, figures, retrieval_row, vqa_row
@@ -210,7 +211,7 @@ def _retrieval(model: Model, number: int, is_right: bool, dice: random.Random) -
     scores = [dice.uniform(0.6, 1) if is_right == bool(grade) else dice.uniform(0, 0.59) for grade in grades]
     order = sorted(range(20), key=lambda place: -scores[place])[:10]
     found = [[f"image-{place}", scores[place], grades[place]] for place in order]
-    row = retrieval_row(scores, grades)._asdict()
+    row = dict(zip(RANKED, (*retrieval_row(scores, grades), *retrieval_row(scores, grades, 2)), strict=True))
     return AnswerRecord(key="", image="", category="", said="", truth=3, found=found, row=row)
 
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sketchlm.evaluation.measures import FIELDS
 from sketchlm.evaluation.record import AnswerRecord
 from sketchlm.evaluation.report.answers import Answers, answers_of, gap, joined, mean_of, paired
 from sketchlm.evaluation.report.breakdown import (
@@ -23,7 +24,6 @@ from sketchlm.evaluation.report.breakdown import (
     unread,
 )
 from sketchlm.evaluation.report.folder import Folder, read_folder
-from sketchlm.evaluation.report.task import TASKS
 from sketchlm.metrics import BOX, BOXES, COUNTING, CountRow, RetrievalRow, count_row, differences, figures
 from tests.sketchlm.evaluation_report.folders import Model, write_evaluation
 
@@ -42,7 +42,7 @@ def of(made: Folder, task: str, sketches: str = "hand", condition: str = "asked"
 
 
 def rows(answers: Answers) -> list[list[float]]:
-    return [[record.row[name] for name in TASKS[answers.task].fields] for record in answers.records]
+    return [[record.row[name] for name in FIELDS[answers.task]] for record in answers.records]
 
 
 def test_classes_and_sizes_are_figures_of_their_questions(made: Folder) -> None:
@@ -162,7 +162,7 @@ def test_unreadable_answers_are_counted_by_what_was_said(made: Folder) -> None:
 
 
 def test_no_box_where_there_is_none_is_no_unreadable_answer() -> None:
-    row = dict.fromkeys(TASKS["boxes"].fields, 0.0)
+    row = dict.fromkeys(FIELDS["boxes"], 0.0)
     record = AnswerRecord(key="a", image="a", category="", said="none", truth=[], reason="no box", row=row)
     assert unread(answers_of("boxes", [record])) is None
 

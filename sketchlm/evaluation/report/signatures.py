@@ -284,15 +284,18 @@ def _any(evidence: Iterable[Evidence]) -> Verdict:
 def _signature(name: str, rule: str, evidence: Sequence[Evidence], lacks: str) -> Signature:
     if not evidence:
         return Signature(name, "cannot be told", rule, f"{lacks[:1].upper()}{lacks[1:]}.")
-    verdict = _any(evidence)
-    mine = [one for one in evidence if one.verdict == verdict]
-    below = sum(one.figure.n < LEAST for one in mine)
-    few = f", {below} of fewer than {LEAST} questions" if below else ""
+    enough = [one for one in evidence if one.figure.n >= LEAST]
+    verdict = _any(enough or evidence)
+    mine = [one for one in enough if one.verdict == verdict]
+    below = len(evidence) - len(enough)
+    few = f" {below} more have fewer than {LEAST} questions, and tell nothing." if below else ""
     told = {
-        "seen": f"In {len(mine)} of {len(evidence)} figures.",
-        "not seen": f"In none of {len(evidence)} figures.",
-        "cannot be told": f"{len(mine)} of {len(evidence)} figures leave it open{few}: ask more questions.",
+        "seen": f"In {len(mine)} of {len(enough)} figures.{few}",
+        "not seen": f"In none of {len(enough)} figures.{few}",
+        "cannot be told": f"{len(mine)} of {len(enough)} figures leave it open: ask more questions.{few}",
     }[verdict]
+    if not enough:
+        told = f"All {len(evidence)} figures are of fewer than {LEAST} questions: ask more questions."
     return Signature(name, verdict, rule, told, tuple(evidence))
 
 

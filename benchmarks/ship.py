@@ -16,6 +16,7 @@ from rich.console import Console
 
 from sketchlm.bundle import CARD, compact
 from sketchlm.evaluation.record import RECORD, Entry, Evaluation
+from sketchlm.retrieval.embedding import FILE
 from sketchlm.weights import shipped
 
 LICENSE = "that of the code; trained on shapeworld alone, which is procedural: nobody's photos or drawings are in it"
@@ -46,13 +47,17 @@ class Options:
 def main() -> None:
     """Write model and card."""
     options = tyro.cli(Options, description=__doc__)
-    folder = shipped(options.name)
+    console, folder = Console(highlight=False), shipped(options.name)
+    embedding = (folder / FILE).read_bytes() if (folder / FILE).is_file() else b""
     compact(options.bundle, folder, license=LICENSE)
+    if embedding:
+        (folder / FILE).write_bytes(embedding)
+        console.print("the embedding is that of before: `make bench-retrieval ARGS=--train` makes one for this model")
     if options.figures:
         record = Evaluation.model_validate_json((Path(options.figures) / RECORD).read_text())
         with (folder / CARD).open("a") as card:
             card.write(f"\n{figures(record)}\n\n{LIMITS}\n")
-    Console(highlight=False).print(f"written: {folder}")
+    console.print(f"written: {folder}")
 
 
 def figures(record: Evaluation) -> str:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +11,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -41,7 +38,16 @@ from sketchlm.bundle import Bundle, is_bundle
 from sketchlm.evaluation.asking import EntryPlan, evaluate_entry, gallery_size, questions_of_plan, read_answers
 from sketchlm.evaluation.model import facts_of, short_name
 from sketchlm.evaluation.questions import Samples
-from sketchlm.evaluation.record import RECORD, Entry, Evaluation, Missing, ModelFacts, answers_file
+from sketchlm.evaluation.record import (
+    RECORD,
+    Entry,
+    Evaluation,
+    Missing,
+    ModelFacts,
+    answers_file,
+    read_record,
+    write_record,
+)
 from sketchlm.evaluation.report import write_report
 from sketchlm.loading import Dtype, Quantization, open_model, processor_of
 from sketchlm.loop import pin_threads
@@ -261,7 +267,7 @@ def begin(
         entries=[],
         missing=missing,
     )
-    before = read_record(out)
+    before = record_of(out)
     if before:
         check_belongs(out, before, record)
         record = before.model_copy(update={"missing": missing})
@@ -306,26 +312,13 @@ def _flat(settings: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name != "protocols"} | marks
 
 
-def read_record(out: Path) -> Evaluation | None:
-    """The record of a folder; None where there is none. Raises ValueError for one that cannot be read."""
-    path = out / RECORD
-    try:
-        return Evaluation.model_validate_json(path.read_text())
-    except FileNotFoundError:
-        if foreign := sorted(found.name for found in out.glob("*") if not found.name.startswith(".")):
-            raise ValueError(f"{out} is not empty and no evaluation (it holds {foreign[0]})") from None
-        return None
-    except (ValidationError, UnicodeDecodeError) as error:
-        what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-        raise ValueError(f"{path} cannot be read ({what}): delete the folder, or choose another --out") from None
-
-
-def write_record(out: Path, record: Evaluation) -> None:
-    """Write the record in one step."""
-    out.mkdir(parents=True, exist_ok=True)
-    begun = out / f".tmp-{RECORD}"
-    begun.write_text(json.dumps(record.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(begun, out / RECORD)
+def record_of(out: Path) -> Evaluation | None:
+    """The record of a folder; None where there is none. Raises ValueError for a folder that holds something else."""
+    if (out / RECORD).exists():
+        return read_record(out)
+    if foreign := sorted(found.name for found in out.glob("*") if not found.name.startswith(".")):
+        raise ValueError(f"{out} is not empty and no evaluation (it holds {foreign[0]}): choose another --out")
+    return None
 
 
 def answer_all(

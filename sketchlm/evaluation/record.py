@@ -10,10 +10,12 @@ An **entry** is one protocol and task, asked with the sketches of one source, un
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from data_manifests.schema import Condition, Measured
 from sketchlm.metrics import Figure
@@ -22,6 +24,7 @@ VERSION: Final = 1
 RECORD: Final = "evaluation.json"
 ANSWERS: Final = "answers"
 EXAMPLES: Final = "examples"
+AGAIN: Final = "remove it and run the same evaluation again: what is missing is asked anew"
 
 
 Style = Literal["seen", "unseen", ""]
@@ -145,3 +148,43 @@ class AnswerRecord(_Record):
 def answers_file(folder: str | Path, entry: Entry) -> Path:
     """Where the answers of an entry lie."""
     return Path(folder) / ANSWERS / f"{entry.name}.jsonl"
+
+
+def read_record(folder: str | Path) -> Evaluation:
+    """The record of a folder. Raises ValueError, with the remedy, where there is none that can be read, and for one of
+    another version."""
+    path = Path(folder) / RECORD
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} cannot be read ({why(error)}): give the folder that an evaluation wrote") from None
+    try:
+        return Evaluation.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        if first["loc"] == ("version",):
+            raise ValueError(
+                f"{path} is of version {first['input']!r:.20}, this release reads {VERSION}: evaluate again into a new "
+                "folder, or use the release that wrote it"
+            ) from None
+        raise ValueError(f"{path}: {where}: {first['msg']}: {AGAIN}") from None
+
+
+def write_record(folder: str | Path, record: Evaluation) -> None:
+    """Write the record in one step."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    text = json.dumps(record.model_dump(mode="json"), indent=1, ensure_ascii=False)
+    write_text(Path(folder) / RECORD, f"{text}\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    begun = path.with_name(f".tmp-{path.name}")
+    begun.write_text(text, "utf-8")
+    os.replace(begun, path)
+
+
+def why(error: Exception) -> str:
+    """What went wrong with a file, in few words."""
+    return getattr(error, "strerror", "") or type(error).__name__

@@ -23,12 +23,12 @@ from rich.console import Console
 import data_manifests
 from data_manifests.schema import MAX_ROWS, Protocol, load_manifest, protocol_manifest
 from pipelines import evaluation
-from pipelines.evaluation import RECIPES, EvaluationConfig, begin, read_record, run, write_record
+from pipelines.evaluation import RECIPES, EvaluationConfig, begin, run
 from pipelines.protocols import NONE, ShardsConfig, classes_of, make_shards, protocol_names, shards_config, zero_shot
 from sketchgen.instructions import settings_of
 from sketchlm.evaluation.measures import MEASURES
 from sketchlm.evaluation.questions import Samples, collect
-from sketchlm.evaluation.record import Missing, answers_file
+from sketchlm.evaluation.record import Missing, answers_file, read_record, write_record
 from tests.datasets import write_coco, write_pixmo_count, write_quickdraw, write_sketchy, write_tu_berlin, write_vqav2
 from tests.datasets.sketchy import photo_name
 from tests.sketchlm.llava import save_published
@@ -265,7 +265,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path, data: Path, llava
     with pytest.raises(ValueError, match=r"not empty and no evaluation \(it holds holiday.jpg\)"):
         run(replace(config, out=str(tmp_path)), console())
     (tmp_path / "evaluation.json").write_text('{"version": 1')
-    with pytest.raises(ValueError, match=r"evaluation.json cannot be read .*choose another --out"):
+    with pytest.raises(ValueError, match=r"evaluation.json: the file: Invalid JSON"):
         run(replace(config, out=str(tmp_path)), console())
 
 

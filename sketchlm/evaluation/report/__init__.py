@@ -20,10 +20,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from sketchlm.evaluation.record import write_text
 from sketchlm.evaluation.report.comparison import COMPARISON, write_comparison
 from sketchlm.evaluation.report.content import content
 from sketchlm.evaluation.report.document import document
-from sketchlm.evaluation.report.folder import read_folder, write_text
+from sketchlm.evaluation.report.folder import read_folder
 from sketchlm.evaluation.report.page import page
 from sketchlm.evaluation.report.signatures import SIGNATURES, Evidence, Signature, signatures, write_signatures
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from sketchlm.evaluation.record import Entry
+from sketchlm.evaluation.record import Entry, write_text
 from sketchlm.evaluation.report.answers import paired
-from sketchlm.evaluation.report.folder import Folder, read_folder, write_text
+from sketchlm.evaluation.report.folder import Folder, read_folder
 from sketchlm.evaluation.report.page import asked_text, environment, what_it_is
 from sketchlm.evaluation.report.parting import Parting, partings
 from sketchlm.evaluation.report.table import CONTROLS, title_of

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from sketchlm.evaluation.record import RECORD, VERSION, AnswerRecord, Entry, Evaluation, answers_file
+from sketchlm.evaluation.record import AGAIN, RECORD, AnswerRecord, Entry, Evaluation, answers_file, read_record, why
 from sketchlm.evaluation.report.answers import Answers, answers_of
 
-AGAIN = "remove it and run the same evaluation again: what is missing is asked anew"
 CLOSE = 1e-3
 """How far a figure of the record may be from what its answers give: they may be rounded."""
 
@@ -37,7 +35,7 @@ def read_folder(path: str | Path) -> Folder:
     Answers that are not there are no error: a report says which, and shows the rest.
     """
     path = Path(path).expanduser()
-    evaluation = _read_record(path / RECORD)
+    evaluation = read_record(path)
     names = [entry.name for entry in evaluation.entries]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"{path / RECORD} has two entries {twice[0]!r}: {AGAIN}")
@@ -52,30 +50,12 @@ def read_folder(path: str | Path) -> Folder:
     return Folder(path, evaluation, found)
 
 
-def _read_record(path: Path) -> Evaluation:
-    try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} cannot be read ({_why(error)}): give the folder that an evaluation wrote") from None
-    try:
-        return Evaluation.model_validate_json(text)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the file"
-        if first["loc"] == ("version",):
-            raise ValueError(
-                f"{path} is of version {first['input']!r:.20}, this report reads {VERSION}: evaluate again into a new "
-                "folder, or use the release that wrote it"
-            ) from None
-        raise ValueError(f"{path}: {where}: {first['msg']}: {AGAIN}") from None
-
-
 def _read_answers(path: Path, entry: Entry) -> Answers:
     records = []
     try:
         lines = path.read_text("utf-8").split("\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} cannot be read ({_why(error)}): {AGAIN}") from None
+        raise ValueError(f"{path} cannot be read ({why(error)}): {AGAIN}") from None
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
@@ -103,14 +83,3 @@ def _agree(path: Path, entry: Entry, answers: Answers) -> None:
         value, said = measure(answers.rows), entry.figures[name].value
         if not math.isclose(value, said, abs_tol=CLOSE):
             raise ValueError(f"{path} gives {name} {value:.4f}, {RECORD} says {said:.4f}: {AGAIN}")
-
-
-def _why(error: Exception) -> str:
-    return getattr(error, "strerror", "") or type(error).__name__
-
-
-def write_text(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    begun = path.with_name(f".tmp-{path.name}")
-    begun.write_text(text, "utf-8")
-    os.replace(begun, path)

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Final, Literal
 
 from data_manifests.schema import Measured
-from sketchlm.evaluation.record import Entry, Evaluation
+from sketchlm.evaluation.record import Entry, Evaluation, write_text
 from sketchlm.evaluation.report.answers import Answers, gap
-from sketchlm.evaluation.report.folder import Folder, read_folder, write_text
+from sketchlm.evaluation.report.folder import Folder, read_folder
 from sketchlm.evaluation.report.table import CONTROLS, title_of
 from sketchlm.evaluation.report.task import TASKS
 from sketchlm.evaluation.report.values import boxes_of, is_unread

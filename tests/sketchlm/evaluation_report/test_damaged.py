@@ -47,7 +47,7 @@ def test_a_folder_that_is_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("edit", "said"),
     [
-        (lambda d: d.update(version=0), "is of version 0, this report reads 1"),
+        (lambda d: d.update(version=0), "is of version 0, this release reads 1"),
         (lambda d: d.pop("model"), "model: Field required"),
         (lambda d: d.update(surprise=1), "surprise: Extra inputs"),
         (lambda d: d["entries"].append(d["entries"][0]), "two entries 'world--count--hand--asked'"),

@@ -20,6 +20,10 @@ FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "AVIF")
 """What sketches and photos come in: Pillow knows dozens more, and some run other programs on the file."""
 MAX_MEGAPIXELS = 64.0
 """A picture that claims more is refused before it is decoded."""
+warnings.filterwarnings(
+    "ignore", category=Image.DecompressionBombWarning
+)  # Pillow's own limit is lower than ours; once,
+# for what is set around a call is set for all threads
 
 
 def open_picture(
@@ -35,11 +39,9 @@ def open_picture(
         _check_size(source.shape[1::-1], max_megapixels, what)
         return _of_array(source, what)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's own bomb warning: the limit is ours
-            with _opened(source, what) as image:
-                _check_size(image.size, max_megapixels, what)
-                return _eight_bit(ImageOps.exif_transpose(image), what)
+        with _opened(source, what) as image:
+            _check_size(image.size, max_megapixels, what)
+            return _eight_bit(ImageOps.exif_transpose(image), what)
     except (MemoryError, _UnfitError):
         raise
     except Image.DecompressionBombError as error:  # Pillow's own limit, above which it does not even tell the size

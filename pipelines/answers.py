@@ -153,11 +153,11 @@ def run(command: Any) -> int:
     model = SketchLM.from_pretrained(how.model, how.device, how.dtype, how.quantization)
     out = Console(highlight=False, soft_wrap=True)
     failed = 0
-    for image, result in zip(command.images, answers(model, command), strict=True):
+    for number, (image, result) in enumerate(zip(command.images, answers(model, command), strict=True)):
         failed += bool(result.reason)
         out.print(as_json(image, result) if how.json else as_line(image, result), markup=not how.json)
         if how.save and result.raw:
-            place = Path(how.save) if Path(how.save).suffix else Path(how.save) / f"{Path(image).stem}.png"
+            place = Path(how.save) if Path(how.save).suffix else Path(how.save) / f"{number:03d}-{Path(image).stem}.png"
             place.parent.mkdir(parents=True, exist_ok=True)
             result.save(place)
     return failed

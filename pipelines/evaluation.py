@@ -147,6 +147,11 @@ def run(config: EvaluationConfig, console: Console) -> Path | None:
     """
     check(config)
     protocols = [read_protocol(name) for name in config.protocols]
+    names = [protocol.name for protocol in protocols]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"two of the protocols are called {twice[0]!r}: give each manifest a name of its own")
+    if config.against:
+        read_record(config.against)  # before anything is asked
     check_chosen(protocols, config.sketches)
     work, missing = plan(config, protocols, console)
     print_plan(config, work, missing, console)
@@ -171,6 +176,8 @@ def check(config: EvaluationConfig) -> None:
     """Raises ValueError for settings that mean nothing, with the flag and what it must be."""
     if not config.protocols:
         raise ValueError(f"--protocols is empty: name at least one of {', '.join(protocol_names())}")
+    if twice := sorted({name for name in config.protocols if config.protocols.count(name) > 1}):
+        raise ValueError(f"--protocols names {twice[0]} twice: name each once")
     if config.batch < 1 or config.limit < 0:
         raise ValueError(f"--batch is {config.batch} (1 at least), --limit {config.limit} (0 = as the protocol asks)")
 
@@ -186,7 +193,13 @@ def plan(config: EvaluationConfig, protocols: Sequence[Protocol], console: Conso
             if isinstance(made, Missing):
                 missing.append(made)
                 continue
-            samples = Samples(made)
+            try:
+                samples = Samples(made)
+            except ValueError as error:
+                missing.append(
+                    Missing(protocol=protocol.name, sketches="" if sketches == NONE else sketches, what=str(error))
+                )
+                continue
             classes = classes_of(protocol, samples)
             plans = []
             for one in plans_of(config, protocol, sketches, classes):
@@ -266,11 +279,12 @@ def begin(
         settings=settings,
         entries=[],
         missing=missing,
+        protocols=list(protocols),
     )
     before = record_of(out)
     if before:
         check_belongs(out, before, record)
-        record = before.model_copy(update={"missing": missing})
+        record = before.model_copy(update={"missing": missing, "protocols": list(protocols)})
     write_record(out, record)
     return record
 
@@ -335,12 +349,20 @@ def answer_all(
                 name = one.empty().name
                 display.begin(name, count)
                 whole = read_answers(answers_file(out, one.empty()), one.task, [question.key for question in asked])
-                if name not in entries or whole is None:
+                if name not in entries or whole is None or not pictures_are_there(out, entries[name]):
                     entries[name] = evaluate_entry(out, one, asked, samples, bundle.model, processor, display.told)
                     record = record.model_copy(update={"entries": list(entries.values())})
                     write_record(out, record)
                 display.end(entries[name])
     return record
+
+
+def pictures_are_there(out: Path, entry: Entry) -> bool:
+    """Whether no picture of an entry's examples was removed."""
+    places = {
+        place for one in entry.examples for place in (one.sketch, one.image, *(found[0] for found in one.gallery))
+    }
+    return all((out / place).is_file() for place in places if place)
 
 
 class Display:

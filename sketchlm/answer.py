@@ -22,7 +22,7 @@ NUMBER = re.compile(r"[0-9]*\.[0-9]+|[0-9]+")
 BRACKETS = re.compile(r"\[([^\[\]]*)\]")
 NEAR = 0.05
 """Share of the frame that a number may be off and says the same, in scores."""
-MAX_NEW_TOKENS = {"describe": 128, "bbox": 64, "count": 8, "vqa": 32, "sbir": 4}
+MAX_NEW_TOKENS = {"describe": 160, "bbox": 256, "count": 8, "vqa": 32, "sbir": 4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +68,12 @@ def answer(
     """Answer questions of one task, greedily. max_new_tokens: 0 = MAX_NEW_TOKENS of the task.
 
     Rows are padded on the left; equal to answering one by one (tested).
+    Raises ValueError for a prompt that leaves no room in the model's context for an answer.
     """
+    if max_new_tokens < 0:
+        raise ValueError(f"max_new_tokens is {max_new_tokens}, must be at least 1 (0 = by task)")
     llava, tokenizer = unwrap(model), processor.tokenizer
+    context = llava.config.get_text_config().max_position_embeddings
     weight = next(llava.parameters())
     yes, no = (int(processor._answer_ids(word)[0]) for word in ("yes", "no"))
     assert len({question.query.task for question in questions}) < 2, "one task at a time"
@@ -78,6 +82,8 @@ def answer(
         group = questions[start : start + batch]
         rows = [sum(processor.question(q.query, q.draw, q.hint), ()) for q in group]
         ids, mask = _left_padded(rows, tokenizer.pad_token_id)
+        if ids.shape[1] >= context:
+            raise ValueError(f"the prompt has {ids.shape[1]} tokens, the model's context {context}: ask in fewer words")
         pixels = torch.from_numpy(np.stack([picture.pixels for q in group for picture in q.pictures]))
         out = llava.generate(
             input_ids=ids.to(weight.device),

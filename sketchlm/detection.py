@@ -34,10 +34,17 @@ class Boxes(NamedTuple):
 
 
 def detect(
-    model: Any, processor: Processor, questions: Sequence[Question], config: DetectionConfig, batch: int = 32
+    model: Any,
+    processor: Processor,
+    questions: Sequence[Question],
+    config: DetectionConfig,
+    batch: int = 32,
+    max_new_tokens: int = 0,
 ) -> list[Boxes]:
-    """The boxes of each question (task `bbox`)."""
-    return [boxes_of(given, config) for given in answer(model, processor, questions, batch)]
+    """The boxes of each question (task `bbox`). Raises ValueError for settings that mean nothing."""
+    if not (0 <= config.overlap <= 1 and 0 <= config.min_score <= 1):
+        raise ValueError(f"overlap is {config.overlap}, min_score {config.min_score}: both are from 0 to 1")
+    return [boxes_of(given, config) for given in answer(model, processor, questions, batch, max_new_tokens)]
 
 
 def boxes_of(given: Answer, config: DetectionConfig) -> Boxes:

@@ -22,8 +22,8 @@ PARTS: tuple[Part, ...] = ("tower", "connector", "language")
 def fingerprint(model: Any, parts: Sequence[Part] = PARTS, **facts: Any) -> str:
     """sha256 of the weights of some parts of LLaVA and of `facts` (what JSON can hold), the first 16 digits.
 
-    Weights count by their names in LLaVA, shapes and values in full precision: wrappers, the device, and half
-    precision that holds the same numbers do not matter. Of each tensor at most SAMPLE numbers are read.
+    Weights count by their names in LLaVA, shapes and values as bfloat16 has them: wrappers, the device and the
+    precision that a model is loaded in do not matter. Of each tensor at most SAMPLE numbers are read.
     """
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for name, tensor in _weights(model, parts):
@@ -46,5 +46,5 @@ def _sample(tensor: Tensor) -> bytes:
     flat = tensor.detach().reshape(-1)
     if len(flat) > SAMPLE:
         flat = flat[torch.linspace(0, len(flat) - 1, SAMPLE, dtype=torch.float64).long().to(flat.device)]
-    values = flat.float() if flat.is_floating_point() else flat
+    values = flat.bfloat16().float() if flat.is_floating_point() else flat
     return np.ascontiguousarray(values.cpu().numpy()).tobytes()

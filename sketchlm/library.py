@@ -1,5 +1,6 @@
 """The library: sketches, photos and words in, answers out.
 
+>>> import os
 >>> from sketchlm import SketchLM
 >>> model = SketchLM.from_pretrained("learn", device="cpu")
 >>> bird, scene = "docs/examples/bird.png", "docs/examples/scene.jpg"
@@ -8,8 +9,8 @@
 >>> found = model.detect(bird, scene, multiple=True)  # boxes are pixels of the scene, surest first
 >>> len(found.boxes) > 2, found.box.score > 0.5
 (True, True)
->>> [match.name for match in model.rank(bird, [scene]).matches]
-['docs/examples/scene.jpg']
+>>> [os.path.basename(match.name) for match in model.rank(bird, [scene]).matches]
+['scene.jpg']
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -38,7 +40,7 @@ from sketchlm.photo import PhotoSource, as_photo, fetched
 from sketchlm.processor import Picture
 from sketchlm.results import Box, Count, Detection, Match, Ranking, Reply, Shown
 from sketchlm.retrieval.embedding import Embedding, PooledEmbedding, embedding_of
-from sketchlm.retrieval.files import PhotoFiles
+from sketchlm.retrieval.files import PhotoFiles, find_photos
 from sketchlm.retrieval.gallery import Gallery, build_gallery, gallery_of
 from sketchlm.retrieval.ranking import TOP_N, rank
 from sketchlm.retrieval.scorer import Scorer
@@ -46,6 +48,11 @@ from sketchlm.retrieval.scorer import Scorer
 Task = Literal["bbox", "count", "vqa"]
 Result = TypeVar("Result", Detection, Count, Reply)
 BATCH = 8
+CUT = "the answer was cut off: raise max_new_tokens"
+UNTRAINED = (
+    "no embedding was trained for this model: the coarse search misses much of what the model would find; rank with "
+    "exhaustive=True, or train one (sketchlm.retrieval.distillation)"
+)
 
 
 class SketchLM:
@@ -69,7 +76,7 @@ class SketchLM:
         """bundle: of `open_model`; most want `from_pretrained`."""
         self.bundle = bundle
         self.processor = processor_of(bundle)
-        self._turn = threading.Lock()
+        self._turn = threading.RLock()  # a callback may ask the same model
 
     @cached_property
     def scorer(self) -> Scorer:
@@ -95,12 +102,12 @@ class SketchLM:
     @overload
     def detect(
         self, sketch: SketchSource | None, image: list[Any], text: str = "", *, multiple: bool = False,
-        overlap: float = OVERLAP, min_score: float = 0.0, batch: int = BATCH
+        overlap: float = OVERLAP, min_score: float = 0.0, max_new_tokens: int = 0, batch: int = BATCH
     ) -> list[Detection]: ...  # fmt: skip
     @overload
     def detect(
         self, sketch: SketchSource | None, image: PhotoSource, text: str = "", *, multiple: bool = False,
-        overlap: float = OVERLAP, min_score: float = 0.0, batch: int = BATCH
+        overlap: float = OVERLAP, min_score: float = 0.0, max_new_tokens: int = 0, batch: int = BATCH
     ) -> Detection: ...  # fmt: skip
     def detect(
         self,
@@ -111,12 +118,14 @@ class SketchLM:
         multiple: bool = False,
         overlap: float = OVERLAP,
         min_score: float = 0.0,
+        max_new_tokens: int = 0,
         batch: int = BATCH,
     ) -> Detection | list[Detection]:
         """Where what is drawn is in the image.
 
         multiple: all instances, else the one that is named first. overlap: of two boxes that share more (IoU) the surer
-        stays. min_score: boxes that are at least so sure stay.
+        stays. min_score: boxes that are at least so sure stay. max_new_tokens: 0 = enough for ten boxes of a LLaVA,
+        which spells each in some 25.
         """
         config = DetectionConfig(multiple, overlap, min_score)
         frame = self.processor.config.prompt.frame
@@ -124,7 +133,7 @@ class SketchLM:
         asked = _Asked("bbox", sketch, image, text)
         for group in self._groups(asked, batch):
             with self._turn:
-                found = detect(self.bundle.model, self.processor, group.questions, config, batch)
+                found = detect(self.bundle.model, self.processor, group.questions, config, batch, max_new_tokens)
             given = [_detection(*row, frame) for row in zip(found, group.readable, group.sizes, strict=True)]
             results += group.all(given, lambda reason, shown: Detection((), "", shown, reason))
         return results if asked.is_list else results[0]
@@ -196,15 +205,20 @@ class SketchLM:
         images: a folder, a file, a pattern (`photos/**/*.jpg`) or a list of such, which are kept in `folder` ("" = the
         user's cache) and, when asked for again, only looked at where they are new or have changed; a build that was
         stopped goes on. Or a list with URLs, pictures or arrays in it, which is kept in memory.
-        keep_features: False keeps what the coarse search compares alone (less than 1 kB an image, in place of 1.2 MB of
+        keep_features: False keeps what the coarse search compares alone (some kB an image, in place of 1.2 MB of
         LLaVA's). seen: told how many of how many files are done.
         What cannot be read is named in `broken` of the result. Raises ValueError where nothing can be.
         """
         if not _are_files(images):
-            return self._gallery_of(images)
-        place = Path(folder) if os.fspath(folder) else _cache_folder(images, self.scorer.tower)
-        with self._turn:
-            return build_gallery(place, images, self.scorer, self.embedding, keep_features, seen=seen)
+            if os.fspath(folder):
+                raise ValueError(
+                    f"a gallery with URLs, pictures or arrays is kept in memory, not in {os.fspath(folder)}"
+                )
+            return self._gallery_of(images, seen)
+        many: Any = images if isinstance(images, (list, tuple)) else [images]
+        paths = [os.path.abspath(os.path.expanduser(os.fspath(one))) for one in many]  # names that hold everywhere
+        place = Path(folder) if os.fspath(folder) else _cache_folder(paths, f"{self.scorer.tower} {keep_features}")
+        return build_gallery(place, paths, self.scorer, self.embedding, keep_features, seen=seen)
 
     def rank(
         self,
@@ -227,9 +241,11 @@ class SketchLM:
         is_list = isinstance(sketch, (list, tuple)) and not is_strokes(sketch)
         many: Any = sketch if is_list else [sketch]
         sketches = [None if one is None else as_sketch(one) for one in many]
-        words = text.strip()
+        words = (text or "").strip()
         if not words and any(one is None for one in sketches):
             raise ValueError("there is neither a sketch nor a text: draw the object, or name it (text=...)")
+        if isinstance(self.embedding, PooledEmbedding) and not exhaustive and len(found) > top_n:
+            warnings.warn(UNTRAINED, stacklevel=2)
         results = []
         for one in sketches:
             probe: Any = words if one is None else self.processor.sketch_pixels(one)
@@ -245,22 +261,26 @@ class SketchLM:
             results.append(Ranking(matches, one, text, found.broken, found.duplicates))
         return results if is_list else results[0]
 
-    def _gallery_of(self, images: Any) -> Gallery:
+    def _gallery_of(self, images: Any, seen: Callable[[int, int], None]) -> Gallery:
         broken: dict[str, str] = {}
         given: dict[str, Any] = {}
+        many = _spread(images if isinstance(images, (list, tuple)) else [images])
 
         def readable() -> Iterator[tuple[str, NDArray[np.uint8]]]:
-            for number, image in enumerate(images):
+            for number, image in enumerate(many):
                 name = os.fspath(image) if isinstance(image, (str, os.PathLike)) else f"#{number}"
+                name = f"{name} (#{number})" if name in given or name in broken else name
                 try:
                     kept = _kept(image)
-                    yield name, as_photo(kept)
-                    given[name] = kept
+                    rgb = as_photo(kept)
                 except ValueError as error:
                     broken[name] = str(error)
+                else:
+                    given[name] = kept
+                    yield name, rgb
+                seen(number + 1, len(many))
 
-        with self._turn:
-            found = gallery_of(readable(), self.scorer, self.embedding)
+        found = gallery_of(readable(), self.scorer, self.embedding)
         return replace(found, broken=broken, given=given)
 
     def _groups(self, asked: _Asked, batch: int) -> Iterator[_Group]:
@@ -298,7 +318,7 @@ class _Asked:
     def __init__(
         self, task: Task, sketch: Any, image: Any, text: str = "", question: str = "", brief: bool = True
     ) -> None:
-        self.task, self.text, self.question, self.brief = task, text.strip(), question.strip(), brief
+        self.task, self.text, self.question, self.brief = task, (text or "").strip(), question.strip(), brief
         sketches, self.images, self.is_list = _pairs(sketch, image)
         if task != "vqa" and not self.text and any(one is None for one in sketches):
             raise ValueError("there is neither a sketch nor a text: draw the object, or name it (text=...)")
@@ -363,11 +383,18 @@ def _are_files(images: Any) -> bool:
     return all(isinstance(one, (str, os.PathLike)) and "://" not in os.fspath(one) for one in many)
 
 
-def _cache_folder(images: Any, tower: str) -> Path:
-    """Where the gallery of these files is kept for this model."""
-    many = images if isinstance(images, (list, tuple)) else [images]
-    names = "\n".join(os.path.abspath(os.fspath(one)) for one in many)
-    mark = hashlib.sha256(f"{tower}\n{names}".encode()).hexdigest()[:16]
+def _spread(images: Iterable[Any]) -> list[Any]:
+    """Folders and patterns among images as the files in them."""
+    found: list[Any] = []
+    for image in images:
+        is_path = isinstance(image, (str, os.PathLike)) and "://" not in os.fspath(image)
+        found += find_photos(image) if is_path else [image]
+    return found
+
+
+def _cache_folder(paths: Sequence[str], made_by: str) -> Path:
+    """Where the gallery of these files is kept."""
+    mark = hashlib.sha256("\n".join((made_by, *paths)).encode(errors="surrogateescape")).hexdigest()[:16]
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "sketchlm" / "galleries" / mark
 
 
@@ -382,6 +409,8 @@ def _detection(found: Boxes, shown: Shown, size: tuple[int, int], frame: Any) ->
     reason = ""
     if not boxes:
         reason = "no box is sure enough, or inside the image" if found.named else "the answer holds no box"
+    elif not found.answer.ended:
+        reason = CUT
     return Detection(boxes, found.answer.text, shown, reason, len(found.named) - len(boxes))
 
 
@@ -393,5 +422,5 @@ def _count(given: Any, shown: Shown) -> Count:
 
 
 def _reply(given: Any, question: str, shown: Shown) -> Reply:
-    reason = "" if given.ended else "the answer was cut off: raise max_new_tokens"
+    reason = "" if given.ended else CUT
     return Reply(given.text, given.text, shown, reason or ("" if given.text else "the answer is empty"), question)

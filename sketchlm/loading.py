@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from sketchlm.bundle import RECORD, Bundle, BundleInfo, is_bundle, load_bundle
-from sketchlm.model import HUB_ID, load_llava, num_image_tokens, unwrap
+from sketchlm.model import HUB_ID, load_llava, num_image_tokens, part_of, unwrap
 from sketchlm.processor import Processor, ProcessorConfig
 from sketchlm.prompt import TEMPLATES
 from sketchlm.tokenizer import first_line, load_tokenizer
@@ -43,10 +43,19 @@ def open_model(
             bundle = Bundle(load_llava(found, **options), load_tokenizer(found), BundleInfo("plain", found))
         except ValueError as error:
             raise ValueError(f"no model {name}: {str(error).removeprefix('model.base: ')}") from None
-    if not quantization:
+    if quantization:
+        even_connector(bundle.model, options["dtype"])
+    else:
         bundle.model.to(place)
     bundle.model.requires_grad_(False).eval()
     return bundle
+
+
+def even_connector(model: Any, dtype: torch.dtype) -> None:
+    """Bring the connector to the tower's precision: that of an adapter which is not merged is kept in full."""
+    for name, parameter in model.named_parameters():
+        if part_of(name) == "connector":
+            parameter.data = parameter.data.to(dtype)
 
 
 def processor_of(bundle: Bundle, tasks: tuple[str, ...] = tuple(TEMPLATES), blind: bool = False) -> Processor:
@@ -85,8 +94,12 @@ def _checked_device(device: str) -> torch.device:
         place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     except RuntimeError:
         raise ValueError(f"device is {device!r}: say cpu, cuda or cuda:NUMBER") from None
-    if place.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device is {device!r}, and PyTorch sees no GPU here: say cpu")
+    try:
+        assert place.type != "meta"
+        torch.ones(1, device=place).cpu()
+    except Exception as error:  # each kind has its own when it is not there
+        why = first_line(error)
+        raise ValueError(f"device is {device!r}, which PyTorch cannot use here ({why}): say cpu") from None
     return place
 
 

@@ -15,6 +15,8 @@ PhotoSource: TypeAlias = PictureSource
 """A path, a URL (http, https, s3, gs, ...), the bytes of a picture file, a picture or an array."""
 MAX_BYTES = 64 << 20
 """Of a picture behind a URL."""
+SCHEMES = ("http", "https", "s3", "gs")
+"""Others that fsspec knows read local files, or run programs."""
 SECONDS = 30
 """For a picture behind a URL to arrive."""
 
@@ -37,16 +39,21 @@ def as_photo(source: PhotoSource, max_megapixels: float = MAX_MEGAPIXELS) -> NDA
 
 
 def fetched(url: str) -> bytes:
-    """What lies behind a URL. Raises ValueError where nothing can be had, or more than MAX_BYTES."""
+    """What lies behind a URL. Raises ValueError where nothing can be had, for more than MAX_BYTES, and for a scheme
+    that is none of SCHEMES."""
     import fsspec
 
+    scheme = url.partition("://")[0].lower()
+    if scheme not in SCHEMES:
+        raise ValueError(f"{url}: images are fetched by {', '.join(SCHEMES)}; give the path of a file that is here")
     options: dict[str, Any] = {}
-    if url.startswith(("http://", "https://")):
+    if scheme.startswith("http"):
         import aiohttp
 
         options = {"client_kwargs": {"timeout": aiohttp.ClientTimeout(total=SECONDS)}}
     try:
-        with fsspec.open(url, "rb", **options) as file:
+        store = fsspec.filesystem(scheme, **options)
+        with store.open(f"{scheme}://{url.partition('://')[2]}", "rb") as file:
             data = bytes(file.read(MAX_BYTES + 1))
     except Exception as error:  # each store has its own
         raise ValueError(f"{url}: the image cannot be fetched ({type(error).__name__}: {error})"[:300]) from None

@@ -176,10 +176,16 @@ class Processor:
         return items
 
     def question(self, query: Query, draw: int, hint: str = "") -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """(prefix, question) ids of a query, up to where the answer begins; hint: words behind the template's."""
+        """(prefix, question) ids of a query, up to where the answer begins; hint: words behind the template's.
+
+        Raises ValueError for words that hold a control token.
+        """
         head = head_of(self.config.prompt, 1 if query.row < 0 else 2)
         words = question_of(query, draw, self.config.prompt) + (f" {hint}" if hint else "")
-        return self._prefix(head), self._question_ids(head, words)
+        ids = self._question_ids(head, words)
+        if self._image_id in ids or self._end_id in ids:
+            raise ValueError(f"a control token ({IMAGE} or the end of the turn) stands in {words[:80]!r}: remove it")
+        return self._prefix(head), ids
 
     def pixels(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """[H, W, 3] uint8 of any size to the tower's [3, S, S] uint8: padded to a square, then resized."""

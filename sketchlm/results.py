@@ -17,6 +17,8 @@ from sketchlm.photo import PhotoSource, as_photo
 
 HEIGHT = 320
 """Of pictures of results: of the sketch, and of an image with it at least; pixels."""
+WIDEST = 1600
+"""Of an image, pixels: wider ones are lower."""
 GAP = 12
 FOUND, SHADE = "#ffd33d", "#1d2129"
 THUMBNAIL, ACROSS = 160, 5
@@ -51,8 +53,9 @@ class Picture:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write it; the ending tells the format. Raises ValueError for an ending that is none."""
+        picture = self.picture()
         try:
-            self.picture().save(Path(path))
+            picture.save(Path(path))
         except (ValueError, KeyError) as error:
             raise ValueError(f"cannot save {os.fspath(path)}: {error}; name it .png or .jpg") from None
 
@@ -67,7 +70,7 @@ class Shown:
     """What the model was shown."""
 
     image: PhotoSource
-    """As it was given: opened again to be drawn, so that results of many images are small."""
+    """As it was given (of a URL, the bytes behind it): opened again to be drawn, so that results of many are small."""
     sketch: NDArray[np.uint8] | None = None
     """[256, 256] uint8, as the model saw it; None where there was none."""
     text: str = ""
@@ -83,7 +86,7 @@ class Detection(Picture):
     """What the model said."""
     shown: Shown = field(repr=False)
     reason: str = ""
-    """Why there is no box; "" where there is one."""
+    """Why there is no box, or that the answer was cut off; "" where all is well."""
     dropped: int = 0
     """Boxes that were named and left out: they say the same as a surer one, are not sure enough, or one was wanted."""
 
@@ -187,7 +190,7 @@ class Ranking(Picture):
 def _scaled(image: NDArray[np.uint8]) -> tuple[Image.Image, float]:
     """A picture at least HEIGHT high, and by how much it was scaled."""
     height = image.shape[0]
-    scale = max(HEIGHT, min(height, 2 * HEIGHT)) / height
+    scale = min(max(HEIGHT, min(height, 2 * HEIGHT)) / height, WIDEST / image.shape[1])
     size = (max(1, round(image.shape[1] * scale)), max(1, round(height * scale)))
     return Image.fromarray(image).resize(size, Image.Resampling.LANCZOS), scale
 

@@ -166,15 +166,16 @@ def say(
             for n, one in zip(group, given, strict=True):
                 found[n] = Said(one.text, one.yes)
                 if task in ("bbox", "boxes"):
-                    found[n] = several(one, asked[n], processor.config.prompt.frame)
+                    found[n] = placed(one, task, asked[n], processor.config.prompt.frame)
             told(len(group))
     return [found[n] for n in range(len(questions))]
 
 
-def several(given: Answer, asked: Asked, frame: Frame) -> Said:
-    """An answer as all boxes that it names; what lies beside the image is left out."""
+def placed(given: Answer, task: Measured, asked: Asked, frame: Frame) -> Said:
+    """An answer as the boxes that it names, the first alone for `bbox`; what lies beside the image is left out."""
     size = (asked.image.width, asked.image.height)
-    found = [(from_frame(one.box, size, frame), one.score) for one in found_boxes(given)]
+    named = found_boxes(given)
+    found = [(from_frame(one.box, size, frame), one.score) for one in (named if task == "boxes" else named[:1])]
     kept = [(box, score) for box, score in found if box[0] < box[2] and box[1] < box[3]]
     return Said(given.text, boxes=[box for box, _ in kept], scores=[score for _, score in kept])
 
@@ -234,8 +235,8 @@ def gallery_size(plan: EntryPlan, samples: Samples) -> int:
 def read_answers(path: Path, task: Measured, keys: Sequence[str]) -> list[AnswerRecord] | None:
     """The answers to these questions, in their order; None where the file is not there, or is not whole."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        records = [AnswerRecord.model_validate_json(line) for line in lines]
+        lines = path.read_text(encoding="utf-8").split("\n")  # answers may hold other ends of lines
+        records = [AnswerRecord.model_validate_json(line) for line in lines if line]
     except (OSError, ValueError):  # pydantic's own are ValueErrors
         return None
     whole = all(tuple(record.row) == FIELDS[task] for record in records)

@@ -194,11 +194,16 @@ def under(asked: Sequence[Asked], condition: Condition, seed: int = 0) -> list[A
 
 
 def _shuffled(asked: Sequence[Asked], seed: int) -> list[Asked]:
-    """Each with the sketch of the next in a drawn order: nobody keeps their own."""
+    """Each with a sketch of another class, the next in a drawn order; left out where all are of one class."""
     with_sketch = [place for place, one in enumerate(asked) if one.shown]
     order = random.Random(seed).sample(with_sketch, len(with_sketch))
-    other = dict(zip(order, order[1:] + order[:1], strict=True))
-    return [replace(one, shown=asked[other.get(place, place)].shown) for place, one in enumerate(asked)]
+    found: dict[int, Asked] = {place: one for place, one in enumerate(asked) if not one.shown}
+    for number, place in enumerate(order):
+        category = asked[place].query.category
+        behind = (asked[other] for other in (*order[number + 1 :], *order[:number]))
+        if swap := next((other for other in behind if other.query.category != category), None):
+            found[place] = replace(asked[place], shown=swap.shown)
+    return [found[place] for place in sorted(found)]
 
 
 def shown(asked: Sequence[Asked], samples: Samples, processor: Processor) -> list[Question]:

@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from data_manifests.schema import Condition, Measured
+from data_manifests.schema import Condition, Measured, Protocol
 from sketchlm.metrics import Figure
 
 VERSION: Final = 1
@@ -120,6 +120,8 @@ class Evaluation(_Record):
     """What decides the figures: seed, limits, protocols; a run into the same folder with others is refused."""
     entries: list[Entry]
     missing: list[Missing] = []
+    protocols: list[Protocol] = []
+    """Manifests of what was asked."""
 
 
 class AnswerRecord(_Record):

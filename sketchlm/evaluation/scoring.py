@@ -28,6 +28,8 @@ from sketchlm.metrics import (
 )
 
 Row: TypeAlias = tuple[float, ...]
+FIXED = 32
+"""Boxes that are tried as an answer that is always the same."""
 FIRST = 10
 """Images of a ranking that its record keeps."""
 
@@ -154,7 +156,7 @@ def _size(row: BoxRow) -> Literal["S", "M", "L"]:
 def constants(task: Measured, asked: Sequence[Asked], frame: Frame) -> dict[str, float]:
     """What the best answer that is always the same reaches on these questions, by figure; {} where that is not known.
 
-    count: one number; sbir: yes or no; vqa: one text; bbox: the mean box, as shares of the frame.
+    count: one number; sbir: yes or no; vqa: one text; bbox: one box, as shares of the frame (the best of FIXED + 1).
     """
     if not asked:
         return {}
@@ -168,13 +170,14 @@ def constants(task: Measured, asked: Sequence[Asked], frame: Frame) -> dict[str,
         rows = [vqa_row(common, one.query.answers) for one in asked]
         return _values("vqa", rows)
     if task == "bbox":
-        return _mean_box(asked, frame)
+        return _fixed_box(asked, frame)
     return {}
 
 
 def _constant_count(truth: Sequence[int]) -> dict[str, float]:
     def best(of: Sequence[int], name: str, sign: int = 1) -> float:
-        reached = [_values("count", [count_row(number, true) for true in of])[name] for number in sorted(set(of))]
+        numbers = range(min(of), min(max(of), min(of) + 100) + 1)
+        reached = [_values("count", [count_row(number, true) for true in of])[name] for number in numbers]
         return sign * max(sign * value for value in reached)
 
     present = [number for number in truth if number]
@@ -182,14 +185,18 @@ def _constant_count(truth: Sequence[int]) -> dict[str, float]:
     return found | ({"exact, present": best(present, "exact, present")} if present else {})
 
 
-def _mean_box(asked: Sequence[Asked], frame: Frame) -> dict[str, float]:
+def _fixed_box(asked: Sequence[Asked], frame: Frame) -> dict[str, float]:
+    """The best of the mean box and of FIXED true ones, for each figure."""
     sizes = [(one.image.width, one.image.height) for one in asked]
     framed = [to_frame(one.query.boxes[0], size, frame) for one, size in zip(asked, sizes, strict=True)]
-    mean = np.mean(framed, axis=0).tolist()
-    rows = [
-        box_row(from_frame(mean, size, frame), one.query.boxes, one.own) for one, size in zip(asked, sizes, strict=True)
-    ]
-    return {name: value for name, value in _values("bbox", rows).items() if name != "unreadable"}
+    tried = [np.mean(framed, axis=0).tolist(), *framed[:: max(1, len(framed) // FIXED)][:FIXED]]
+    best: dict[str, float] = {}
+    for box in tried:
+        pairs = zip(asked, sizes, strict=True)
+        rows = [box_row(from_frame(box, size, frame), one.query.boxes, one.own) for one, size in pairs]
+        for name, value in _values("bbox", rows).items():
+            best[name] = max(best.get(name, 0.0), value)
+    return {name: value for name, value in best.items() if name != "unreadable"}
 
 
 def _values(task: Measured, rows: Sequence[Row]) -> dict[str, float]:

@@ -76,7 +76,9 @@ def test_yes_is_its_share_beside_no_at_the_first_token(model: Any, processor: Pr
 def test_the_first_picture_is_the_sketch(model: Any, processor: Processor) -> None:
     (one,) = questions("sbir", 1)
     swapped = Question(one.pictures[::-1], one.query, one.draw)
-    assert abs(answer(model, processor, [one])[0].yes - answer(model, processor, [swapped])[0].yes) > 1e-3
+    assert (
+        abs(answer(model, processor, [one])[0].yes - answer(model, processor, [swapped])[0].yes) > 1e-5
+    )  # batches: 6e-8
 
 
 def test_no_questions_have_no_answers_and_tasks_are_not_mixed(model: Any, processor: Processor) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import threading
+import time
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -13,14 +15,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from data_manifests.sketch import SketchWarning
 from sketchlm import Count, Detection, SketchLM, library
 from sketchlm.answer import Answer, Token
-from sketchlm.bundle import Bundle, BundleInfo, save_bundle
-from sketchlm.loading import open_model
+from sketchlm.bundle import Bundle, BundleInfo, load_bundle, save_bundle
+from sketchlm.loading import even_connector, open_model
+from sketchlm.model import ModelConfig, adapt, load_llava
 from sketchlm.prompt import PromptConfig
+from sketchlm.tokenizer import load_tokenizer
 from tests.sketchlm.llava import save_published, tiny_llava, tiny_tokenizer
 
 EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
@@ -128,6 +133,8 @@ def server(photo: Path) -> Iterator[str]:
 def test_urls_are_fetched(model: SketchLM, photo: Path, drawing: Path, server: str) -> None:
     question = "What is it?"
     assert model.ask(drawing, f"{server}/photo.png", question).text == model.ask(drawing, photo, question).text
+    with pytest.raises(ValueError, match="images are fetched by http"):
+        model.ask(drawing, f"file://{photo}", question)
     with pytest.raises(ValueError, match=r"nothing.png: the image cannot be fetched \(FileNotFoundError"):
         model.ask(drawing, f"{server}/nothing.png", question)
 
@@ -152,6 +159,14 @@ def test_without_a_sketch_words_name_the_object(
 
 def _ids(model: SketchLM, one: Any) -> Any:
     return model.processor.question(one.query, one.draw, one.hint)
+
+
+def test_words_that_the_model_cannot_take_are_told(model: SketchLM, photo: Path, drawing: Path) -> None:
+    for ask in (lambda words: model.ask(drawing, photo, words), lambda words: model.rank(drawing, photo, words)):
+        with pytest.raises(ValueError, match="a control token"):
+            ask("What is <image>?")
+    with pytest.raises(ValueError, match="the model's context"):
+        model.ask(drawing, photo, "very " * 2000)
 
 
 def test_bad_sketches_are_told(model: SketchLM, photo: Path, tmp_path: Path, drawing: Path) -> None:
@@ -198,7 +213,26 @@ def test_batches_answer_as_one_by_one(learned: SketchLM) -> None:
         assert [box.score for box in a.boxes] == pytest.approx([box.score for box in b.boxes], abs=1e-5)
 
 
-def test_threads_take_turns(model: SketchLM, photo: Path, drawing: Path) -> None:
+def test_the_model_answers_one_thread_at_a_time(
+    model: SketchLM, photo: Path, drawing: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside: list[int] = []
+    most: list[int] = []
+
+    def answer(_model: Any, _processor: Any, questions: Any, *_: Any) -> list[Answer]:
+        inside.append(1)
+        most.append(len(inside))
+        time.sleep(0.05)
+        inside.pop()
+        return [Answer("3", 0.5)] * len(questions)
+
+    monkeypatch.setattr(library, "answer", answer)
+    with ThreadPoolExecutor(4) as pool:
+        counts = list(pool.map(lambda _: model.count(drawing, photo).count, range(4)))
+    assert counts == [3] * 4 and most == [1] * 4
+
+
+def test_threads_answer_as_one(model: SketchLM, photo: Path, drawing: Path) -> None:
     expected = model.ask(drawing, photo, "What is it?").text
     said: list[str] = []
     threads = [
@@ -241,6 +275,16 @@ def test_a_gallery_is_ranked_however_it_is_given(
     assert len(named.matches) == 2
     assert learned.rank(bird, folder, text="the small one").matches[0].score != walked.matches[0].score
     shown.save(tmp_path / "ranking.png")
+    alone = learned.rank(bird, np.asarray(Image.open(scene)))  # one picture, not its rows
+    assert [match.name for match in alone.matches] == ["#0"]
+    mixed = learned.rank(bird, [folder, Image.open(scene)])
+    assert len(mixed.matches) + len(mixed.duplicates) == 4 and len(mixed.broken) == 1
+    small = learned.gallery(folder, keep_features=False)
+    again = learned.rank(bird, small)  # looked at anew, not as it was kept in half precision
+    assert [match.name for match in again.matches] == [match.name for match in walked.matches]
+    assert again.matches[0].score == pytest.approx(walked.matches[0].score, abs=1e-3)
+    with pytest.raises(ValueError, match="is kept in memory, not in"):
+        learned.gallery(arrays, tmp_path / "kept")
     with pytest.raises(ValueError, match="neither a sketch nor a text"):
         learned.rank(None, folder)
     for empty in ([], tmp_path / "cache" / "nothing", [b"nothing"]):
@@ -260,6 +304,11 @@ def test_what_cannot_be_read_is_a_result_with_its_words(
     assert found.reason == "the answer holds no box"
     count = model.count(drawing, photo)
     assert (count.count, count.reason) == (None, "the answer holds no number")
+    says(monkeypatch, "[0.10, 0.30, 0.40, 0.60], [0.5", ended=False)
+    cut = model.detect(drawing, photo, multiple=True)
+    assert len(cut.boxes) == 1 and "cut off" in cut.reason
+    with pytest.raises(ValueError, match="overlap is -3"):
+        model.detect(drawing, photo, overlap=-3)
     says(monkeypatch, "a very lo", ended=False)
     assert "cut off" in model.ask(drawing, photo, "What?").reason
 
@@ -299,6 +348,28 @@ def test_results_are_small(model: SketchLM, photo: Path, drawing: Path) -> None:
 # Models
 
 
+def test_a_gallery_of_one_precision_serves_another(learned: SketchLM, tmp_path: Path) -> None:
+    """So does the embedding that comes with the model, trained in full precision."""
+    scene, bird = EXAMPLES / "scene.jpg", EXAMPLES / "bird.png"
+    learned.gallery(scene, tmp_path / "kept")
+    half = SketchLM.from_pretrained("learn", "cpu", "bfloat16")
+    found = half.rank(bird, half.gallery(scene, tmp_path / "kept"))
+    assert found.matches[0].score == pytest.approx(learned.rank(bird, [scene]).matches[0].score, abs=0.1)
+
+
+def test_an_adapter_that_is_not_merged_answers_in_half_precision(tmp_path: Path, photo: Path, drawing: Path) -> None:
+    """As a 4-bit base keeps it: its connector is saved in full precision."""
+    save_published(tmp_path / "base")
+    base = str(tmp_path / "base")
+    adapted = adapt(load_llava(base), ModelConfig(lora_rank=4))
+    save_bundle(tmp_path / "b", adapted, load_tokenizer(base), BundleInfo("finetune", base))
+    bundle = load_bundle(tmp_path / "b", trainable=True, dtype=torch.bfloat16)
+    even_connector(bundle.model, torch.bfloat16)
+    both = SketchLM(bundle)
+    assert both.ask(drawing, photo, "What is it?", max_new_tokens=3).raw is not None
+    assert len(both.rank(drawing, [photo]).matches) == 1
+
+
 def test_models_by_name(tmp_path: Path) -> None:
     folder = tmp_path / "bundle"
     save_bundle(folder, tiny_llava(seed=3), tiny_tokenizer(), BundleInfo("finetune"))
@@ -314,6 +385,7 @@ def test_models_by_name(tmp_path: Path) -> None:
     [
         ({"name": "nothing"}, "no model nothing: there is no folder nothing"),
         ({"device": "toaster"}, "device is 'toaster'"),
+        ({"device": "meta"}, "device is 'meta', which PyTorch cannot use here"),
         ({"dtype": "float8"}, "dtype is 'float8'"),
         ({"quantization": "2bit"}, "quantization is '2bit'"),
         ({"quantization": "4bit", "device": "cpu"}, "needs a GPU and bitsandbytes"),

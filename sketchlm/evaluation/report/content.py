@@ -140,7 +140,7 @@ def _grouped(entries: Sequence[Entry]) -> dict[tuple[str, Measured], list[Entry]
 
 
 def _section(folder: Folder, name: str, made: dict[str, list[Card]]) -> Section:
-    protocol = known_protocol(name)
+    protocol = known_protocol(folder.evaluation, name)
     groups = _grouped([entry for entry in folder.evaluation.entries if entry.protocol == name])
     return Section(
         name=name,

@@ -10,7 +10,7 @@ from typing import Final, Literal
 from data_manifests import schema
 from data_manifests.schema import Condition, Measured, Protocol, protocol_manifest
 from sketchlm.evaluation.measures import MEASURES
-from sketchlm.evaluation.record import Entry
+from sketchlm.evaluation.record import Entry, Evaluation
 from sketchlm.evaluation.report.answers import mean_of
 from sketchlm.evaluation.report.folder import Folder
 from sketchlm.evaluation.report.task import LOWER, NO_SHARES, TASKS
@@ -92,11 +92,13 @@ class Table:
         return [(columns[0], len(columns)) for columns in firsts.values()]
 
 
-def known_protocol(name: str) -> Protocol | None:
-    """The manifest that comes with the package; None for a protocol of somebody else's.
+def known_protocol(evaluation: Evaluation, name: str) -> Protocol | None:
+    """The manifest that the record holds, else the one that comes with the package; None where there is neither.
 
     Raises ValueError for a manifest that is wrong: its published rows are not left out in silence.
     """
+    if found := next((one for one in evaluation.protocols if one.name == name), None):
+        return found
     return protocol_manifest(name) if (PROTOCOLS / f"{name}.yaml").is_file() else None
 
 

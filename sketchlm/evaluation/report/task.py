@@ -51,7 +51,7 @@ TASKS: Final[dict[Measured, Task]] = {
         title="Detection, one box",
         short="BBOX",
         head=("Acc@0.5", "own Acc@0.5"),
-        columns=("Acc", "Acc@0.5", "Acc-S", "Acc-M", "Acc-L"),
+        columns=("Acc", "Acc@0.5", "Acc-S", "Acc-M", "Acc-L", "own Acc", "own Acc@0.5"),
         reads=True,
     ),
     "boxes": Task(
@@ -71,7 +71,7 @@ TASKS: Final[dict[Measured, Task]] = {
         title="A gallery ranked",
         short="SBIR gallery",
         head=("precision@1",),
-        columns=("precision@1", "precision@5", "precision@10", "hit@10", "mAP"),
+        columns=("precision@1", "precision@5", "precision@10", "hit@10", "mAP", "own hit@1", "own hit@10"),
     ),
     "describe": Task(
         title="Descriptions",

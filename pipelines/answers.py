@@ -148,6 +148,8 @@ def run(command: Any) -> int:
 
     warnings.formatwarning = lambda message, *_: f"note: {message}\n"
     how = command.how
+    if not command.images:
+        raise ValueError("no image is named: sketchlm detect SKETCH IMAGE [IMAGE ...]")
     if how.save and len(command.images) > 1 and Path(how.save).suffix:
         raise ValueError(f"--save {how.save}: of {len(command.images)} images, name a folder")
     model = SketchLM.from_pretrained(how.model, how.device, how.dtype, how.quantization)

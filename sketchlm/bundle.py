@@ -194,9 +194,12 @@ def merged(model: Any) -> Any:
 def export(folder: str | Path, out: Path, **options: Any) -> None:
     """Write a plain Hugging Face LLaVA (merged weights, processor) that vLLM and others load.
 
-    Named and laid out as the published checkpoints are; its processor pads to a square as ours does, and
-    its chat template is our prompt. options: of `load_llava` (`dtype=torch.float16` for half the bytes).
+    An earlier export in `out` is replaced; ValueError for a folder of anything else. Named and laid out as the
+    published checkpoints are; its processor pads to a square as ours does, and its chat template is our prompt.
+    options: of `load_llava` (`dtype=torch.float16` for half the bytes).
     """
+    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / "config.json").is_file()):
+        raise ValueError(f"{out} is there and no model: name another folder, or an empty one")
     bundle = load_bundle(folder, **options)
 
     def write(begun: Path) -> None:

@@ -61,6 +61,7 @@ def test_json_is_one_object_a_line_and_broken_images_are_told(
     [
         (("detect", "-", SCENE), "neither a sketch nor a text"),
         (("detect", "nothing.png", SCENE), "there is no file nothing.png"),
+        (("detect", BIRD), "no image is named"),
         (("detect", BIRD, SCENE, "--model", "nothing"), "no model nothing"),
         (("detect", BIRD, SCENE, SCENE, "--save", "a.png"), "of 2 images, name a folder"),
     ],
@@ -77,3 +78,8 @@ def test_a_bundle_is_exported(tmp_path: Path) -> None:
     assert left.value.code == 0
     assert (tmp_path / "plain" / "model.safetensors").is_file()
     assert run("ask", "-", SCENE, "--question", "What is there?", "--model", str(tmp_path / "plain")) == 0
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    with pytest.raises(SystemExit):
+        main(["export", str(shipped("learn")), str(tmp_path / "mine")])
+    assert (tmp_path / "mine" / "notes.txt").read_text() == "mine"

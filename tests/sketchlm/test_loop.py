@@ -425,3 +425,9 @@ def test_a_dry_run_needs_no_shards_and_writes_nothing(tmp_path: Path, monkeypatc
 def test_chance_is_drawn_from_seed_step_and_rank() -> None:
     assert seed_of(0, 0, 0) == 52677092394086730
     assert len({seed_of(seed, step, rank) for seed in range(5) for step in range(5) for rank in range(5)}) == 125
+
+
+def test_settings_are_what_a_file_gives_back() -> None:
+    """A resumed run compares them with those that were written."""
+    config = TrainConfig(task_weights=(("bbox", 2.0),))
+    assert settings_of(config) == json.loads(json.dumps(settings_of(config)))

@@ -19,12 +19,12 @@ from rich.table import Table
 from data_manifests.schema import Condition, Measured, Protocol
 from pipelines.exits import clean_exit
 from pipelines.protocols import (
-    NONE,
     ShardsConfig,
     check_chosen,
     chosen,
     classes_of,
     make_shards,
+    named,
     protocol_names,
     read_protocol,
     style_of,
@@ -51,7 +51,6 @@ from sketchlm.evaluation.record import (
 from sketchlm.evaluation.report import write_report
 from sketchlm.loading import Dtype, Quantization, open_model, processor_of
 from sketchlm.loop import pin_threads
-from sketchlm.prompt import TEMPLATES
 
 LINE_SECONDS = 15.0
 """Without a terminal (a log file, CI) a line this often replaces the live bar."""
@@ -196,9 +195,7 @@ def plan(config: EvaluationConfig, protocols: Sequence[Protocol], console: Conso
             try:
                 samples = Samples(made)
             except ValueError as error:
-                missing.append(
-                    Missing(protocol=protocol.name, sketches="" if sketches == NONE else sketches, what=str(error))
-                )
+                missing.append(Missing(protocol=protocol.name, sketches=named(sketches), what=str(error)))
                 continue
             classes = classes_of(protocol, samples)
             plans = []
@@ -231,7 +228,7 @@ def plans_of(
             yield EntryPlan(
                 protocol=protocol.name,
                 task=task,
-                sketches="" if sketches == NONE else sketches,
+                sketches=named(sketches),
                 style=style_of(protocol, sketches),
                 condition=condition,
                 number=number,
@@ -340,7 +337,7 @@ def answer_all(
 ) -> Evaluation:
     """Every entry that the record lacks is asked and added to it; the record is written after each."""
     entries = {entry.name: entry for entry in record.entries}
-    processor = processor_of(bundle, tuple(TEMPLATES))
+    processor = processor_of(bundle)
     with Display(console, sum(count for part in work for _, count in part.plans)) as display:
         for part in work:
             samples = Samples(part.folder)

@@ -14,6 +14,7 @@ from rich.table import Table
 from data_manifests.schema import Measured
 from sketchlm.evaluation.asking import EntryPlan, ask
 from sketchlm.evaluation.questions import Asked, Samples, collect, under
+from sketchlm.evaluation.record import write_text
 from sketchlm.evaluation.scoring import constants
 from sketchlm.loading import open_model, processor_of
 from sketchlm.metrics import Figure, Measure, balanced_accuracy, bootstrap, mean
@@ -31,9 +32,9 @@ class Headline:
 
     task: Measured
     scores: tuple[str, ...]
-    """Of `sketchlm.evaluation.scoring.FIELDS`; of the balanced accuracy two: right, and the true class."""
+    """Of `sketchlm.evaluation.measures.FIELDS`; of the balanced accuracy two: right, and the true class."""
     figure: str
-    """Its name in `sketchlm.evaluation.scoring.MEASURES`."""
+    """Its name in `sketchlm.evaluation.measures.MEASURES`."""
     measure: str = "mean"
 
 
@@ -159,6 +160,4 @@ def save(judgement: Judgement, path: Path) -> None:
             figures[name]["shuffled"] = asdict(judgement.shuffled[name].figure())
         if name in judgement.constant:
             figures[name]["constant"] = judgement.constant[name]
-    begun = path.with_name(f".tmp-{path.name}")
-    begun.write_text(json.dumps(figures, indent=1) + "\n")
-    begun.replace(path)
+    write_text(path, json.dumps(figures, indent=1) + "\n")

@@ -103,20 +103,20 @@ def make_shards(protocol: Protocol, sketches: str, config: ShardsConfig, console
     one = shards_config(protocol, sketches, config)
     if absent := missing_folders(one, data):
         ways = "; ".join(f"{name}/: {way}" for name, way in absent.items())
-        return Missing(protocol=protocol.name, sketches=_named(sketches), what=f"{data} lacks {ways}")
+        return Missing(protocol=protocol.name, sketches=named(sketches), what=f"{data} lacks {ways}")
     try:
         whole = is_complete(one)
     except (ValueError, OSError) as error:
-        return Missing(protocol=protocol.name, sketches=_named(sketches), what=str(error))
+        return Missing(protocol=protocol.name, sketches=named(sketches), what=str(error))
     if not whole:
         console.print(f"making the questions of [bold]{protocol.name}[/] with {sketches} in {escape(one.out)}")
         try:
             failed = run_instructions(one, console)
         except (ValueError, OSError) as error:
-            return Missing(protocol=protocol.name, sketches=_named(sketches), what=str(error))
+            return Missing(protocol=protocol.name, sketches=named(sketches), what=str(error))
         if failed:
             what = f"{failed} shards of {one.out} could not be made: run the same command again"
-            return Missing(protocol=protocol.name, sketches=_named(sketches), what=what)
+            return Missing(protocol=protocol.name, sketches=named(sketches), what=what)
     return one.out
 
 
@@ -148,7 +148,8 @@ def made_config(protocol: Protocol, sketches: str, config: ShardsConfig) -> RunC
     )
 
 
-def _named(sketches: str) -> str:
+def named(sketches: str) -> str:
+    """As an entry of the record calls them."""
     return "" if sketches == NONE else sketches
 
 

@@ -77,6 +77,7 @@ def answer(
     weight = next(llava.parameters())
     yes, no = (int(processor._answer_ids(word)[0]) for word in ("yes", "no"))
     assert len({question.query.task for question in questions}) < 2, "one task at a time"
+    numbers = number_tokens(tokenizer)
     answers: list[Answer] = []
     for start in range(0, len(questions), batch):
         group = questions[start : start + batch]
@@ -99,7 +100,7 @@ def answer(
         first = out.logits[0].float().softmax(-1)
         shares = (first[:, yes] / (first[:, yes] + first[:, no])).tolist()
         said = out.sequences[:, ids.shape[1] :].cpu()
-        chances = chances_of(out.logits, said, number_tokens(tokenizer))
+        chances = chances_of(out.logits, said, numbers)
         answers += [told(tokenizer, *row) for row in zip(said, chances, shares, strict=True)]
     return answers
 

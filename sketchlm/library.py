@@ -215,8 +215,8 @@ class SketchLM:
                     f"a gallery with URLs, pictures or arrays is kept in memory, not in {os.fspath(folder)}"
                 )
             return self._gallery_of(images, seen)
-        many: Any = images if isinstance(images, (list, tuple)) else [images]
-        paths = [os.path.abspath(os.path.expanduser(os.fspath(one))) for one in many]  # names that hold everywhere
+        # names that hold from any folder
+        paths = [os.path.abspath(os.path.expanduser(os.fspath(one))) for one in _as_list(images)]
         place = Path(folder) if os.fspath(folder) else _cache_folder(paths, f"{self.scorer.tower} {keep_features}")
         return build_gallery(place, paths, self.scorer, self.embedding, keep_features, seen=seen)
 
@@ -238,7 +238,7 @@ class SketchLM:
         Broken and doubled images are named in the result, and the rest is ranked.
         """
         found = gallery if isinstance(gallery, Gallery) else self.gallery(gallery)
-        is_list = isinstance(sketch, (list, tuple)) and not is_strokes(sketch)
+        is_list = _are_sketches(sketch)
         many: Any = sketch if is_list else [sketch]
         sketches = [None if one is None else as_sketch(one) for one in many]
         words = (text or "").strip()
@@ -264,7 +264,7 @@ class SketchLM:
     def _gallery_of(self, images: Any, seen: Callable[[int, int], None]) -> Gallery:
         broken: dict[str, str] = {}
         given: dict[str, Any] = {}
-        many = _spread(images if isinstance(images, (list, tuple)) else [images])
+        many = _spread(_as_list(images))
 
         def readable() -> Iterator[tuple[str, NDArray[np.uint8]]]:
             for number, image in enumerate(many):
@@ -365,8 +365,8 @@ class _Group:
 def _pairs(sketch: Any, image: Any) -> tuple[list[Any], list[Any], bool]:
     """As many sketches as images, and whether a list was given."""
     are_images = isinstance(image, (list, tuple))
-    are_sketches = isinstance(sketch, (list, tuple)) and not is_strokes(sketch)
-    images = list(image) if are_images else [image]
+    are_sketches = _are_sketches(sketch)
+    images = _as_list(image)
     sketches = list(sketch) if are_sketches else [sketch]
     if are_sketches and not are_images:
         images *= len(sketches)
@@ -379,16 +379,27 @@ def _pairs(sketch: Any, image: Any) -> tuple[list[Any], list[Any], bool]:
 
 def _are_files(images: Any) -> bool:
     """Whether these are paths, folders or patterns, and nothing else."""
-    many = images if isinstance(images, (list, tuple)) else [images]
-    return all(isinstance(one, (str, os.PathLike)) and "://" not in os.fspath(one) for one in many)
+    return all(map(_is_path, _as_list(images)))
+
+
+def _is_path(image: Any) -> bool:
+    return isinstance(image, (str, os.PathLike)) and "://" not in os.fspath(image)
+
+
+def _as_list(images: Any) -> list[Any]:
+    return list(images) if isinstance(images, (list, tuple)) else [images]
+
+
+def _are_sketches(sketch: Any) -> bool:
+    """Whether it is a list of sketches, and not one of strokes."""
+    return isinstance(sketch, (list, tuple)) and not is_strokes(sketch)
 
 
 def _spread(images: Iterable[Any]) -> list[Any]:
     """Folders and patterns among images as the files in them."""
     found: list[Any] = []
     for image in images:
-        is_path = isinstance(image, (str, os.PathLike)) and "://" not in os.fspath(image)
-        found += find_photos(image) if is_path else [image]
+        found += find_photos(image) if _is_path(image) else [image]
     return found
 
 

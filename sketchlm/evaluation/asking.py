@@ -28,7 +28,7 @@ from sketchlm.evaluation.questions import (
     under,
     white,
 )
-from sketchlm.evaluation.record import AnswerRecord, Entry, Style, answers_file
+from sketchlm.evaluation.record import AnswerRecord, Entry, Style, answers_file, write_text
 from sketchlm.evaluation.scoring import Said, by_chance, constants, figures_of, score, score_ranking
 from sketchlm.frame import Frame, from_frame
 from sketchlm.processor import Processor
@@ -246,6 +246,4 @@ def read_answers(path: Path, task: Measured, keys: Sequence[str]) -> list[Answer
 def write_answers(path: Path, records: Sequence[AnswerRecord]) -> None:
     """Write the file in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    begun = path.with_name(f".tmp-{path.name}")
-    begun.write_text("".join(f"{record.model_dump_json()}\n" for record in records), encoding="utf-8")
-    begun.replace(path)
+    write_text(path, "".join(f"{record.model_dump_json()}\n" for record in records))

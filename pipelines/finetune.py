@@ -35,13 +35,15 @@ def learn() -> TrainConfig:
 
 
 def crowd() -> TrainConfig:
-    """The model of `learn` taught to name all instances: a third stage, on single objects and crowds."""
+    """The model of `learn` taught to name all instances, and classes in words: a third stage, on single objects and
+    crowds."""
     base = learn()
     return replace(
         base,
         recipe="crowd",
         model=replace(base.model, base=f"{base.out}/bundle"),
         loader=replace(base.loader, shards="out/instructions/crowd/mixture.yaml"),
+        processor=replace(base.processor, words=0.15),
         steps=1500,
         out="out/finetune/crowd",
     )

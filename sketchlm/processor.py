@@ -31,6 +31,10 @@ LEAST_SHOWN = 1 / 6
 """Share of a patch that an object has to cover for the patch to tell its box."""
 
 
+IN_WORDS = ("bbox", "count", "sbir")
+"""Tasks that the name of a class asks as well as its sketch: answers to the others speak of the sketch."""
+
+
 class RawSampleLike(Protocol):
     """What the loader hands over (see sketchlm.shards.RawSample)."""
 
@@ -103,6 +107,9 @@ class ProcessorConfig:
     """Sketches of a sample that one visit asks about, drawn anew each time; 0 = all."""
     max_length: int = 2048
     """Tokens of a row at most: the context that the model was trained with."""
+    words: float = 0.0
+    """Share of the sketches in whose place a visit names the class in words and shows the image alone; only boxes,
+    counts and retrieval are asked then (IN_WORDS)."""
     blind: bool = False
     """Show an empty sketch: the control that tells what the image alone gives away."""
 
@@ -113,6 +120,8 @@ def check_processor(config: ProcessorConfig) -> None:
         raise ValueError(f"processor.tasks: unknown task {unknown[0]!r}; known are {', '.join(TEMPLATES)}")
     if config.branches < 1 or config.rows < 0:
         raise ValueError(f"processor: branches is {config.branches} (1 at least), rows {config.rows} (0 = all)")
+    if not 0 <= config.words < 1:
+        raise ValueError(f"processor.words is {config.words}; it is a share: from 0 up to, not including, 1")
 
 
 class Processor:
@@ -162,10 +171,16 @@ class Processor:
         rng = random.Random(draw)
         if 0 < config.rows < len(asked):
             asked = {row: asked[row] for row in sorted(rng.sample(sorted(asked), config.rows))}
+        if config.words:
+            asked = {row: in_words(q) if row >= 0 and rng.random() < config.words else q for row, q in asked.items()}
+        shown = sorted({query.row for queries in asked.values() for query in queries} - {-1})
         photo = self._photo(raw)
-        sketches = self._sketches(raw, sorted(row for row in asked if row >= 0))
+        sketches = self._sketches(raw, shown)
         items = []
-        for row, queries in sorted(asked.items()):
+        for _, queries in sorted(asked.items()):
+            if not queries:
+                continue
+            row = queries[0].row
             pictures = (photo,) if row < 0 else (sketches[row], photo)
             head = head_of(config.prompt, len(pictures))
             prefix = self._prefix(head)
@@ -295,6 +310,12 @@ class Processor:
             extents[:, share > most] = np.asarray(box, np.float32)[:, None]
             most = np.maximum(most, share)
         return sharpened(shares), extents
+
+
+def in_words(queries: Sequence[Query]) -> list[Query]:
+    """Those that can be asked without their sketch, by the name of its class."""
+    named = [query for query in queries if query.task in IN_WORDS and query.category and not query.question]
+    return [query.model_copy(update={"row": -1}) for query in named]
 
 
 def sharpened(shares: NDArray[np.float32]) -> NDArray[np.float32]:

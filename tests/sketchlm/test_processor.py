@@ -170,6 +170,27 @@ def test_rows_draws_sketches_anew_each_time() -> None:
     assert sum(seen.values()) == 120 and len(seen) == 6
 
 
+def test_a_share_of_the_sketches_is_named_in_words_instead() -> None:
+    queries = [query(task, row, query_id=f"{task}{row}") for row in range(4) for task in ("bbox", "vqa", "sbir")]
+    own = query("sbir", 3, query_id="own", question="Is it this very one?")
+    raw = raw_sample(*queries, own, rows=4)
+    items = [i for draw in range(100) for i in tiny_processor(ProcessorConfig(words=0.25)).items(raw, draw)]
+    spoken = [i for i in items if len(i.pictures) == 1]
+    assert len(items) == 400 and 70 < len(spoken) < 130
+    assert {b.task for i in spoken for b in i.branches} == {"bbox", "sbir"}
+    assert all(b.query.row == -1 and b.query.query_id != "own" for i in spoken for b in i.branches)
+    words = tiny_tokenizer().decode(spoken[0].branches[0].ids)
+    assert "sketch" not in words and spoken[0].branches[0].query.category in words
+    drawn = [i for i in items if len(i.pictures) == 2]
+    assert {b.task for i in drawn for b in i.branches} == {"bbox", "vqa", "sbir"}
+
+
+def test_a_sketch_of_which_words_ask_nothing_is_left_out() -> None:
+    raw = raw_sample(query("vqa", 0))
+    items = [tiny_processor(ProcessorConfig(words=0.5)).items(raw, draw) for draw in range(40)]
+    assert {len(found) for found in items} == {0, 1}
+
+
 @given(st.integers(1, 9), st.integers(1, 4), st.integers(80, 200))
 def test_a_row_holds_what_the_context_holds_and_every_query_is_asked_once(number: int, most: int, context: int) -> None:
     raw = raw_sample(*(query("count", query_id=str(n)) for n in range(number)))

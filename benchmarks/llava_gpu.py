@@ -343,7 +343,9 @@ def main() -> None:
     """Measure and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tiny", action="store_true", help="toy sizes on a CPU, nothing is written")
-    parser.add_argument("--batches", type=int, nargs="+", default=[4, 8, 16, 24, 32], help="batch sizes")
+    parser.add_argument("--kept", type=int, nargs="*", default=[4, 8, 16], help="batch sizes, activations kept")
+    parser.add_argument("--again", type=int, nargs="*", default=[8, 16, 24, 32], help="the same, computed again")
+    parser.add_argument("--compiled", type=int, nargs="*", default=[8, 24], help="those that are compiled as well")
     parser.add_argument("--steps", type=int, default=10, help="measured steps of each")
     parser.add_argument("--out", default=str(TABLE), help="the page")
     options = parser.parse_args()
@@ -352,20 +354,27 @@ def main() -> None:
         parser.error("no GPU is here; --tiny tries the script on a CPU")
     device = torch.device("cpu" if options.tiny else "cuda")
     config: Any = small_config() if options.tiny else known_config("llava-1.5-7b")
-    print(measure(config, device, options.batches, options.steps, "" if options.tiny else options.out))
+    sizes = {False: options.kept, True: options.again}
+    out = "" if options.tiny else options.out
+    print(measure(config, device, sizes, options.compiled, options.steps, out))
 
 
-def measure(config: Any, device: torch.device, sizes: Sequence[int], steps: int, out: str) -> str:
-    """All ways at all sizes; the page is written anew after each, so that nothing is lost."""
+def measure(
+    config: Any, device: torch.device, sizes: dict[bool, list[int]], compiled: Sequence[int], steps: int, out: str
+) -> str:
+    """All ways at all sizes; the page is written anew after each, so that nothing is lost.
+
+    sizes: by whether activations are computed again; compiled: sizes at which ours is compiled as well.
+    """
     results: dict[bool, list[Result]] = {}
     text = ""
     for checkpointing in (False, True):
         results[checkpointing] = []
-        for size in sizes:
+        for size in sizes[checkpointing]:
             source = cycle(make_rows(config, 2 * size))
             batches = [list(islice(source, size)) for _ in range(steps + WARM_UP)]
             ways = [partial(theirs), partial(ours, compiled=False)]
-            if device.type == "cuda":
+            if device.type == "cuda" and size in compiled:
                 ways.append(partial(ours, compiled=True))
             for way in ways:
                 name = "Trainer" if way.func is theirs else "ours, compiled" if way.keywords["compiled"] else "ours"

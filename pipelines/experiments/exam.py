@@ -1,0 +1,136 @@
+"""Exams: questions that every arm answers, and what becomes of the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_manifests.schema import Condition, Measured
+from sketchlm.answer import Question
+from sketchlm.evaluation.asking import EntryPlan, ask, questions_of_plan, say
+from sketchlm.evaluation.measures import FIELDS, MEASURES
+from sketchlm.evaluation.questions import BLOCK, Asked, Samples, shown
+from sketchlm.evaluation.scoring import constants, score
+from sketchlm.metrics import Figure, figures
+from sketchlm.processor import Picture, Processor
+
+FIGURES: dict[Measured, str] = {"sbir": "balanced accuracy", "count": "exact, present", "bbox": "Acc@0.5", "vqa": "exact"}
+"""The figure of each task that experiments look at, unless they say otherwise."""
+CONTROLS: tuple[Condition, ...] = ("asked", "shuffled", "blank")
+Sketch = NDArray[np.uint8]
+"""[256, 256], dark on white."""
+
+
+class Answers(NamedTuple):
+    """Scores of the answers to one task under one condition: rows [n, k] as `measures.FIELDS` has them, and the image of
+    each."""
+
+    task: Measured
+    rows: list[list[float]]
+    images: list[str]
+
+    def figure(self, name: str = "") -> Figure:
+        """A figure of the task; "" = that of FIGURES."""
+        name = name or FIGURES[self.task]
+        return figures(self.rows, {name: MEASURES[self.task][name]}, self.images)[name]
+
+
+@dataclass(frozen=True)
+class Exam:
+    """answers: of a model and its processor, by task and condition; constant: what the best answer that is always the
+    same would reach, by task."""
+
+    name: str
+    answers: Callable[[Any, Processor], dict[tuple[Measured, str], Answers]]
+    about: str = ""
+    constant: Callable[[], dict[Measured, float]] = field(default=dict)
+
+
+def exam_of(
+    name: str,
+    shards: str,
+    tasks: Sequence[Measured] = ("sbir", "count", "bbox", "vqa"),
+    number: int = 500,
+    conditions: Sequence[Condition] = CONTROLS,
+    about: str = "",
+) -> Exam:
+    """The questions that lie in a folder of shards, as they are asked there, and its controls."""
+    plans = {
+        (task, how): EntryPlan(name, task, "", "seen", how, number, examples=False) for task in tasks for how in conditions
+    }
+
+    def answers(model: Any, processor: Processor) -> dict[tuple[Measured, str], Answers]:
+        samples = Samples(shards)
+        return {
+            place: answers_of(plan.task, ask(plan, questions_of_plan(plan, samples), samples, model, processor))
+            for place, plan in plans.items()
+        }
+
+    return Exam(name, answers, about, partial(_constants, shards, tasks, number))
+
+
+def drawn_exam(
+    name: str,
+    shards: str,
+    sketch_of: Callable[[Asked, int], Sketch | None],
+    tasks: Sequence[Measured] = ("sbir", "bbox"),
+    number: int = 500,
+    about: str = "",
+    hint_of: Callable[[Asked], str] = lambda asked: "",
+) -> Exam:
+    """The questions of a folder of shards with other sketches.
+
+    sketch_of: the sketch for a question (and its place among them), None where it has none: it is left out; hint_of:
+    words behind the question's own.
+    """
+
+    def answers(model: Any, processor: Processor) -> dict[tuple[Measured, str], Answers]:
+        samples = Samples(shards)
+        found = {}
+        for task in tasks:
+            asked = questions_of_plan(EntryPlan(name, task, "", "seen", "asked", number), samples)
+            drawn = [(one, sketch) for place, one in enumerate(asked) if (sketch := sketch_of(one, place)) is not None]
+            found[task, "asked"] = _answered(task, drawn, samples, model, processor, hint_of)
+        return found
+
+    return Exam(name, answers, about)
+
+
+def _answered(
+    task: Measured,
+    drawn: Sequence[tuple[Asked, Sketch]],
+    samples: Samples,
+    model: Any,
+    processor: Processor,
+    hint_of: Callable[[Asked], str],
+) -> Answers:
+    frame, records = processor.config.prompt.frame, []
+    for start in range(0, len(drawn), BLOCK):
+        block = [one for one, _ in drawn[start : start + BLOCK]]
+        questions = [
+            Question((Picture(processor.sketch_pixels(sketch)), *question.pictures[-1:]), question.query, question.draw, hint_of(one))
+            for (one, sketch), question in zip(drawn[start : start + BLOCK], shown(block, samples, processor), strict=True)
+        ]
+        said = say(task, model, processor, block, questions)
+        records += [score(task, one, given, frame) for one, given in zip(block, said, strict=True)]
+    return answers_of(task, records)
+
+
+def answers_of(task: Measured, records: Sequence[Any]) -> Answers:
+    """The scores of `AnswerRecord`s."""
+    rows = [[record.row[name] for name in FIELDS[task]] for record in records]
+    return Answers(task, rows, [record.image for record in records])
+
+
+def _constants(shards: str, tasks: Sequence[Measured], number: int) -> dict[Measured, float]:
+    samples = Samples(shards)
+    found: dict[Measured, float] = {}
+    for task in tasks:
+        asked = questions_of_plan(EntryPlan("", task, "", "seen", "asked", number), samples)
+        found[task] = constants(task, asked, "padded")[FIGURES[task]]
+    return found

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from sketchlm.bundle import RECORD, Bundle, BundleInfo, is_bundle, load_bundle
-from sketchlm.model import HUB_ID, load_llava, num_image_tokens, part_of, unwrap
+from sketchlm.model import HUB_ID, load_llava, num_image_tokens, part_of, quantized, unwrap
 from sketchlm.processor import Processor, ProcessorConfig
 from sketchlm.prompt import TEMPLATES
 from sketchlm.tokenizer import first_line, load_tokenizer
@@ -34,7 +34,7 @@ def open_model(
     place = _checked_device(device)
     options: dict[str, Any] = {"dtype": _dtype(dtype, place)}
     if quantization:
-        options |= _quantized(quantization, place, options["dtype"])
+        options |= _small(quantization, place, options["dtype"])
     found = _found(str(name))
     if is_bundle(found):
         bundle = load_bundle(found, trainable=bool(quantization), **options)  # what is added to 4 bits is lost in them
@@ -116,15 +116,9 @@ def _dtype(dtype: str, place: torch.device) -> torch.dtype:
     return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
 
 
-def _quantized(quantization: str, place: torch.device, dtype: torch.dtype) -> dict[str, Any]:
+def _small(quantization: str, place: torch.device, dtype: torch.dtype) -> dict[str, Any]:
     if quantization not in ("4bit", "8bit"):
         raise ValueError(f"quantization is {quantization!r}: say 4bit or 8bit, or leave it out")
     if place.type != "cuda" or find_spec("bitsandbytes") is None:
         raise ValueError(f"quantization {quantization} needs a GPU and bitsandbytes (pip install bitsandbytes)")
-    from transformers import BitsAndBytesConfig
-
-    left = ["vision_tower", "multi_modal_projector", "lm_head"]
-    how: dict[str, Any] = {"load_in_8bit": True}
-    if quantization == "4bit":
-        how = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": dtype}
-    return {"quantization_config": BitsAndBytesConfig(**how, llm_int8_skip_modules=left), "device_map": {"": place}}
+    return {"quantization_config": quantized(4 if quantization == "4bit" else 8, dtype), "device_map": {"": place}}

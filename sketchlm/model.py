@@ -195,16 +195,25 @@ def base_options(config: ModelConfig, precision: str) -> dict[str, Any]:
             raise ValueError("model.four_bit: a 4-bit base cannot be trained itself; use language lora, tower frozen")
         if find_spec("bitsandbytes") is None or not torch.cuda.is_available():
             raise ValueError("model.four_bit needs a GPU and bitsandbytes: pip install bitsandbytes, or leave it off")
-        from transformers import BitsAndBytesConfig
-
-        options["quantization_config"] = BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=half or torch.float32,
-            llm_int8_skip_modules=["vision_tower", "multi_modal_projector", "lm_head"],
-        )
+        options["quantization_config"] = quantized(4, half or torch.float32)
     return options
+
+
+def quantized(bits: Literal[4, 8], dtype: torch.dtype) -> Any:
+    """How `load_llava` makes the language model's weights small, for training and for answering alike: an adapter fits
+    the very weights that it was trained on. dtype: in which it computes with 4 bits; 8 bits have their own."""
+    from transformers import BitsAndBytesConfig
+
+    left = ["vision_tower", "multi_modal_projector", "lm_head"]
+    if bits == 8:
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=left)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+        llm_int8_skip_modules=left,
+    )
 
 
 def _check_config(config: Any, base: str) -> None:

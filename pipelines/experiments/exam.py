@@ -109,7 +109,7 @@ def _answered(
     processor: Processor,
     hint_of: Callable[[Asked], str],
 ) -> Answers:
-    frame, records = processor.config.prompt.frame, []
+    records = []
     for start in range(0, len(drawn), BLOCK):
         block = [one for one, _ in drawn[start : start + BLOCK]]
         questions = [
@@ -117,7 +117,7 @@ def _answered(
             for (one, sketch), question in zip(drawn[start : start + BLOCK], shown(block, samples, processor), strict=True)
         ]
         said = say(task, model, processor, block, questions)
-        records += [score(task, one, given, frame) for one, given in zip(block, said, strict=True)]
+        records += [score(task, one, given) for one, given in zip(block, said, strict=True)]
     return answers_of(task, records)
 
 

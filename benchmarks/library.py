@@ -30,9 +30,9 @@ from data_manifests.schema import STRIP_SIDE
 from pipelines import instructions
 from sketchgen.instructions import is_complete, run_instructions
 from sketchlm import Detection, SketchLM
-from sketchlm.loop import pin_threads
 from sketchlm.metrics import BOXES, boxes_row, differences, figures
 from sketchlm.shards import read_samples
+from sketchlm.threads import pin_threads
 
 TABLE = Path(__file__).parent / "library.md"
 OVERLAPS = (0.3, 0.4, 0.5, 0.7)

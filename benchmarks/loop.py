@@ -32,10 +32,11 @@ from sketchlm import estimate
 from sketchlm.checkpoint import save
 from sketchlm.collator import Batch
 from sketchlm.loader import Loader
-from sketchlm.loop import Course, hush, pin_threads
+from sketchlm.loop import Course, hush
 from sketchlm.optimizer import build_optimizers, groups_of
 from sketchlm.parallel import build_accelerator
 from sketchlm.progress import TrainingDisplay
+from sketchlm.threads import pin_threads
 from sketchlm.training import TrainConfig, build_loader, build_parts
 
 TABLE = Path(__file__).parent / "loop.md"

@@ -33,7 +33,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.commit import commit
+from pipelines.commit import commit
 from sketchlm.collator import IGNORE, PADDING, Batch
 from sketchlm.estimate import known_config, peak_flops
 from sketchlm.loss import LossConfig, Objective, normalise

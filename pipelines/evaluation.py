@@ -51,7 +51,7 @@ from sketchlm.evaluation.record import (
 from sketchlm.evaluation.report import COMPARISON, write_report
 from sketchlm.evaluation.report.wording import UNSEEN, counted
 from sketchlm.loading import Dtype, Quantization, open_model, processor_of
-from sketchlm.loop import pin_threads
+from sketchlm.threads import pin_threads
 
 LINE_SECONDS = 15.0
 """Without a terminal (a log file, CI) a line this often replaces the live bar."""

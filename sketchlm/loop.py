@@ -28,6 +28,7 @@ from sketchlm.model import unwrap
 from sketchlm.optimizer import build_optimizers, groups_of, set_rates
 from sketchlm.parallel import accumulating, build_accelerator, check_parallel, of_all, of_first, shard, spread, whole
 from sketchlm.progress import TrainingDisplay, print_plan
+from sketchlm.threads import pin_threads
 from sketchlm.training import Parts, TrainConfig, build_loader, build_parts, check, settings_of, write_settings
 
 
@@ -359,12 +360,3 @@ def hush() -> None:
 
     logging.disable_progress_bar()
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft|accelerate|torch)\.")
-
-
-def pin_threads(threads: int) -> None:
-    """Fix the threads of this process: sums in another order give other bits."""
-    import cv2
-
-    cv2.setNumThreads(1)
-    if threads:
-        torch.set_num_threads(threads)

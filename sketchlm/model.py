@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
+from sketchlm.hub import within_reach
 from sketchlm.tokenizer import first_line
 
 if TYPE_CHECKING:
@@ -165,11 +166,12 @@ def load_llava(base: str, **options: Any) -> LlavaForConditionalGeneration:
     check_place(base)
     settings = {"dtype": torch.float32, "use_safetensors": True, "ignore_mismatched_sizes": True} | options
     with _reading(base):  # without its config.json transformers would fill the memory with a model of default size
-        config = AutoConfig.from_pretrained(base)
+        found = base if Path(base).is_dir() else within_reach(base, "config.json")
+        config = AutoConfig.from_pretrained(found)
     _check_config(config, base)
     with _reading(base):
         model, info = LlavaForConditionalGeneration.from_pretrained(
-            base, config=config, output_loading_info=True, **settings
+            found, config=config, output_loading_info=True, **settings
         )
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if bad := sorted(map(str, info.get(kind) or [])):

@@ -6,7 +6,7 @@ import hashlib
 import json
 import multiprocessing
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -83,7 +83,7 @@ def chain(setting: Setting, name: str, *stages: TrainConfig, about: str = "") ->
 
 
 def train_all(arms: Sequence[Arm], setting: Setting, console: Console) -> dict[str, float]:
-    """Train every stage that is not there yet, `setting.workers` at once; a stage that was stopped goes on from its last
+    """Train every stage that is not there yet, `setting.workers` at once; one that was stopped goes on from its last
     checkpoint. Returns the minutes that each stage took in all its runs, by its folder.
 
     Raises ValueError for settings or data that cannot work, `Stopped` where it was asked to stop.
@@ -136,7 +136,7 @@ def _train(config: TrainConfig) -> float:
     return took
 
 
-def _recipe[Config](setting: Setting, recipes: dict[str, Config]) -> Config:
+def _recipe(setting: Setting, recipes: dict[str, Callable[[], TrainConfig]]) -> Callable[[], TrainConfig]:
     if setting.recipe not in recipes:
         raise ValueError(f"recipe is {setting.recipe!r}; there are {', '.join(recipes)}")
     return recipes[setting.recipe]

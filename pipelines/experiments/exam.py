@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,12 +14,18 @@ from data_manifests.schema import Condition, Measured
 from sketchlm.answer import Question
 from sketchlm.evaluation.asking import EntryPlan, ask, questions_of_plan, say
 from sketchlm.evaluation.measures import FIELDS, MEASURES
-from sketchlm.evaluation.questions import BLOCK, Asked, Samples, shown
+from sketchlm.evaluation.questions import BLOCK, Asked, Samples, shown, spread, under
 from sketchlm.evaluation.scoring import constants, score
 from sketchlm.metrics import Figure, figures
 from sketchlm.processor import Picture, Processor
 
-FIGURES: dict[Measured, str] = {"sbir": "balanced accuracy", "count": "exact, present", "bbox": "Acc@0.5", "vqa": "exact"}
+FIGURES: dict[Measured, str] = {
+    "sbir": "balanced accuracy",
+    "count": "exact, present",
+    "bbox": "Acc@0.5",
+    "vqa": "exact",
+    "boxes": "F1, suppressed",
+}
 """The figure of each task that experiments look at, unless they say otherwise."""
 CONTROLS: tuple[Condition, ...] = ("asked", "shuffled", "blank")
 Sketch = NDArray[np.uint8]
@@ -27,8 +33,8 @@ Sketch = NDArray[np.uint8]
 
 
 class Answers(NamedTuple):
-    """Scores of the answers to one task under one condition: rows [n, k] as `measures.FIELDS` has them, and the image of
-    each."""
+    """Scores of the answers to one task under one condition: rows [n, k] as `measures.FIELDS` has them, and the image
+    of each."""
 
     task: Measured
     rows: list[list[float]]
@@ -47,7 +53,6 @@ class Exam:
 
     name: str
     answers: Callable[[Any, Processor], dict[tuple[Measured, str], Answers]]
-    about: str = ""
     constant: Callable[[], dict[Measured, float]] = field(default=dict)
 
 
@@ -57,48 +62,58 @@ def exam_of(
     tasks: Sequence[Measured] = ("sbir", "count", "bbox", "vqa"),
     number: int = 500,
     conditions: Sequence[Condition] = CONTROLS,
-    about: str = "",
+    keep: Callable[[Asked], bool] = lambda asked: True,
 ) -> Exam:
-    """The questions that lie in a folder of shards, as they are asked there, and its controls."""
+    """The questions that lie in a folder of shards, as they are asked there, and its controls. keep: which of
+    them."""
     plans = {
-        (task, how): EntryPlan(name, task, "", "seen", how, number, examples=False) for task in tasks for how in conditions
+        (task, how): EntryPlan(name, task, "", "seen", how, number, examples=False)
+        for task in tasks
+        for how in conditions
     }
 
     def answers(model: Any, processor: Processor) -> dict[tuple[Measured, str], Answers]:
         samples = Samples(shards)
         return {
-            place: answers_of(plan.task, ask(plan, questions_of_plan(plan, samples), samples, model, processor))
+            place: answers_of(plan.task, ask(plan, _kept(plan, samples, keep), samples, model, processor))
             for place, plan in plans.items()
         }
 
-    return Exam(name, answers, about, partial(_constants, shards, tasks, number))
+    return Exam(name, answers, partial(_constants, shards, tasks, number, keep))
 
 
 def drawn_exam(
     name: str,
     shards: str,
-    sketch_of: Callable[[Asked, int], Sketch | None],
+    sketch_of: Callable[[Asked], Sketch],
     tasks: Sequence[Measured] = ("sbir", "bbox"),
     number: int = 500,
-    about: str = "",
+    classes: frozenset[str] = frozenset(),
+    keep: Callable[[Asked], bool] = lambda asked: True,
     hint_of: Callable[[Asked], str] = lambda asked: "",
 ) -> Exam:
     """The questions of a folder of shards with other sketches.
 
-    sketch_of: the sketch for a question (and its place among them), None where it has none: it is left out; hint_of:
-    words behind the question's own.
+    sketch_of: the sketch for a question; classes: only questions about these, empty = all; keep: which questions;
+    hint_of: words behind the question's own.
     """
 
     def answers(model: Any, processor: Processor) -> dict[tuple[Measured, str], Answers]:
         samples = Samples(shards)
         found = {}
         for task in tasks:
-            asked = questions_of_plan(EntryPlan(name, task, "", "seen", "asked", number), samples)
-            drawn = [(one, sketch) for place, one in enumerate(asked) if (sketch := sketch_of(one, place)) is not None]
+            asked = _kept(EntryPlan(name, task, "", "", "asked", number, classes), samples, keep)
+            drawn = [(one, sketch_of(one)) for one in asked]
             found[task, "asked"] = _answered(task, drawn, samples, model, processor, hint_of)
         return found
 
-    return Exam(name, answers, about)
+    return Exam(name, answers)
+
+
+def _kept(plan: EntryPlan, samples: Samples, keep: Callable[[Asked], bool]) -> list[Asked]:
+    everything = questions_of_plan(replace(plan, number=0, condition="asked"), samples)
+    chosen = spread([one for one in everything if keep(one)], plan.number, plan.seed)
+    return under(chosen, plan.condition, plan.seed)
 
 
 def _answered(
@@ -113,8 +128,15 @@ def _answered(
     for start in range(0, len(drawn), BLOCK):
         block = [one for one, _ in drawn[start : start + BLOCK]]
         questions = [
-            Question((Picture(processor.sketch_pixels(sketch)), *question.pictures[-1:]), question.query, question.draw, hint_of(one))
-            for (one, sketch), question in zip(drawn[start : start + BLOCK], shown(block, samples, processor), strict=True)
+            Question(
+                (Picture(processor.sketch_pixels(sketch)), *question.pictures[-1:]),
+                question.query,
+                question.draw,
+                hint_of(one),
+            )
+            for (one, sketch), question in zip(
+                drawn[start : start + BLOCK], shown(block, samples, processor), strict=True
+            )
         ]
         said = say(task, model, processor, block, questions)
         records += [score(task, one, given) for one, given in zip(block, said, strict=True)]
@@ -127,10 +149,13 @@ def answers_of(task: Measured, records: Sequence[Any]) -> Answers:
     return Answers(task, rows, [record.image for record in records])
 
 
-def _constants(shards: str, tasks: Sequence[Measured], number: int) -> dict[Measured, float]:
+def _constants(
+    shards: str, tasks: Sequence[Measured], number: int, keep: Callable[[Asked], bool]
+) -> dict[Measured, float]:
     samples = Samples(shards)
     found: dict[Measured, float] = {}
     for task in tasks:
-        asked = questions_of_plan(EntryPlan("", task, "", "seen", "asked", number), samples)
-        found[task] = constants(task, asked, "padded")[FIGURES[task]]
+        asked = _kept(EntryPlan("", task, "", "", "asked", number), samples, keep)
+        reached = constants(task, asked, "padded") if task != "boxes" else {}
+        found |= {task: reached[FIGURES[task]]} if FIGURES.get(task, "") in reached else {}
     return found

@@ -15,13 +15,13 @@ from typing import Any
 from rich.console import Console
 
 from data_manifests.schema import Measured
+from pipelines.commit import commit
 from pipelines.experiments.arm import Arm, Setting, minutes, train_all
 from pipelines.experiments.exam import FIGURES, Answers, Exam
 from pipelines.experiments.results import ArmFacts, Outcome, Results, effect_of, outcome_of, read_results
-from pipelines.outputs import commit
 from sketchlm.evaluation.record import write_text
 from sketchlm.loading import open_model, processor_of
-from sketchlm.loop import pin_threads
+from sketchlm.threads import pin_threads
 
 Plot = Callable[[Results, Any], None]
 """Draws the results into a matplotlib figure."""
@@ -42,6 +42,8 @@ class Experiment:
     effects: tuple[tuple[str, str], ...]
     """Pairs of arms: how much higher is the first than the second?"""
     plot: Plot
+    contrasts: tuple[tuple[str, str], ...] = ()
+    """Pairs of exams of the same questions: how much higher does each arm reach in the first than in the second?"""
     prepare: Callable[[Setting, Console], None] = lambda setting, console: None
     """Makes the shards of exams where they are missing."""
     figures: dict[Measured, tuple[str, ...]] = field(default_factory=lambda: {t: (f,) for t, f in FIGURES.items()})
@@ -62,7 +64,9 @@ def run(experiment: Experiment, setting: Setting, console: Console) -> Results:
     experiment.prepare(setting, console)
     _answer_all(experiment, arms, setting, console)
     results = gather(experiment, arms, setting)
-    write_text(results_file(setting, experiment.name), results.model_dump_json(indent=1) + "\n")
+    path = results_file(setting, experiment.name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, results.model_dump_json(indent=1) + "\n")
     return results
 
 
@@ -90,15 +94,7 @@ def gather(experiment: Experiment, arms: dict[int, list[Arm]], setting: Setting)
             mine = [one.answers[exam, condition, task] for one in answered[name]]
             for figure in experiment.figures[mine[0].task]:
                 outcomes.append(outcome_of(mine, figure, exam=exam, condition=condition, arm=name))
-    for first, second in experiment.effects:
-        for place in answered[first][0].answers:
-            if place[1] != "asked" or place not in answered[second][0].answers:
-                continue
-            mine, theirs = ([one.answers[place] for one in answered[name]] for name in (first, second))
-            for figure in experiment.figures[mine[0].task]:
-                outcomes.append(
-                    effect_of(mine, theirs, figure, exam=place[0], condition="asked", arm=first, against=second)
-                )
+    outcomes += _effects(experiment, answered)
     facts = [_facts(arm, [answered[arm.name][n] for n in range(len(setting.seeds))]) for arm in arms[setting.seeds[0]]]
     results = Results(
         name=experiment.name,
@@ -109,9 +105,28 @@ def gather(experiment: Experiment, arms: dict[int, list[Arm]], setting: Setting)
         minutes=sum(fact.minutes for fact in facts) * len(setting.seeds),
         arms=facts,
         outcomes=outcomes,
-        constants={exam.name: dict(found) for exam in exams if (found := exam.constant())},
+        constants={exam.name: {str(t): v for t, v in found.items()} for exam in exams if (found := exam.constant())},
     )
     return results.model_copy(update={"extra": experiment.extra(setting, results)})
+
+
+def _effects(experiment: Experiment, answered: dict[str, list[Answered]]) -> list[Outcome]:
+    """Of arms on each exam, then of exams for each arm."""
+    found: list[Outcome] = []
+    for first, second in experiment.effects:
+        for place in answered[first][0].answers:
+            if place[1] == "asked" and place in answered[second][0].answers:
+                mine, theirs = ([one.answers[place] for one in answered[name]] for name in (first, second))
+                named = {"exam": place[0], "condition": "asked", "arm": first, "against": second}
+                found += [effect_of(mine, theirs, figure, **named) for figure in experiment.figures[mine[0].task]]
+    for first, second in experiment.contrasts:
+        for arm, each in answered.items():
+            for exam, condition, task in each[0].answers:
+                if (exam, condition) == (first, "asked") and (second, condition, task) in each[0].answers:
+                    mine, theirs = ([one.answers[name, condition, task] for one in each] for name in (first, second))
+                    named = {"exam": first, "condition": condition, "arm": arm, "baseline": second}
+                    found += [effect_of(mine, theirs, figure, **named) for figure in experiment.figures[mine[0].task]]
+    return found
 
 
 @dataclass(frozen=True)
@@ -132,7 +147,7 @@ def read_answers(path: Path) -> Answered:
     """What `_answer` wrote."""
     stored = json.loads(path.read_text())
     answers = {tuple(place.split("\t")): Answers(*one) for place, one in stored["answers"].items()}
-    return Answered(answers, stored["minutes"], stored["parameters"])  # type: ignore[arg-type]
+    return Answered(answers, stored["minutes"], stored["parameters"])
 
 
 def _answer_all(experiment: Experiment, arms: dict[int, list[Arm]], setting: Setting, console: Console) -> None:

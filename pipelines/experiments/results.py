@@ -33,6 +33,8 @@ class Outcome(_Record):
     arm: str
     against: str = ""
     """The arm that is compared with; "" = none."""
+    baseline: str = ""
+    """The exam that is compared with, of the same arm; "" = none."""
     values: list[float]
     """One a seed, in the order of the seeds."""
     error: float
@@ -54,6 +56,11 @@ class Outcome(_Record):
     def interval(self) -> Figure:
         """The mean with its interval; `n` counts questions."""
         return Figure(self.mean, self.mean - self.reach, self.mean + self.reach, self.n)
+
+    @property
+    def is_effect(self) -> bool:
+        """Whether it is a difference."""
+        return bool(self.against or self.baseline)
 
     @property
     def is_clear(self) -> bool:
@@ -90,13 +97,18 @@ class Results(_Record):
     extra: dict[str, Any] = {}
     """Of this experiment alone."""
 
-    def find(self, arm: str, exam: str, task: str, condition: str = "asked", against: str = "") -> Outcome | None:
-        """One of the outcomes."""
-        wanted = (arm, exam, task, condition, against)
+    def find(self, arm: str, exam: str, task: str, figure: str = "", condition: str = "asked") -> Outcome | None:
+        """A figure of an arm; figure: "" = that of FIGURES."""
+        wanted = (arm, exam, task, figure or FIGURES[task], condition)  # type: ignore[index]
         for one in self.outcomes:
-            if (one.arm, one.exam, one.task, one.condition, one.against) == wanted:
+            if not one.is_effect and (one.arm, one.exam, one.task, one.figure, one.condition) == wanted:
                 return one
         return None
+
+    @property
+    def effects(self) -> list[Outcome]:
+        """The differences among the outcomes."""
+        return [one for one in self.outcomes if one.is_effect]
 
 
 def read_results(path: Path) -> Results:

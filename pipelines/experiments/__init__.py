@@ -1,0 +1,13 @@
+"""Experiments: the paper's claims and its open questions, each a command with a page of results.
+
+make experiments                     lists them
+make experiments NAME=stages         trains, asks, and writes docs/experiments/stages.md
+"""
+
+from __future__ import annotations
+
+from pipelines.experiments.connector import CONNECTOR
+from pipelines.experiments.experiment import Experiment
+from pipelines.experiments.stages import STAGES
+
+EXPERIMENTS: dict[str, Experiment] = {one.name: one for one in (STAGES, CONNECTOR)}

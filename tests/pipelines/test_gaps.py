@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from PIL import Image
 from rich.console import Console
 
 from pipelines.gaps import NONE, Measure, run_gap
+from pipelines.outputs import main
 from sketchgen.gap import TRAITS
 from tests.sketchgen.test_gap import picture
 
@@ -144,7 +144,12 @@ def test_what_cannot_be_compared_is_refused_with_the_remedy(
         said(Measure(**{"a": "shapeworld-hand", "b": "shapeworld-brush", "number": 20, **fields}))
 
 
-def test_the_command_line_ends_with_one_line_for_what_a_user_did(tmp_path: Path) -> None:
-    line = [sys.executable, "-m", "pipelines.outputs", "gap", str(tmp_path), "shapeworld-brush"]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 2 and "holds no sketches: shards" in done.stderr and "Traceback" not in done.stderr
+def test_the_command_line_ends_with_one_line_for_what_a_user_did(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["sketchgen", "gap", str(tmp_path), "shapeworld-brush"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    errors = capsys.readouterr().err
+    assert ended.value.code == 2 and len(errors.splitlines()) == 1
+    assert errors.startswith("error:") and "holds no sketches: shards" in errors

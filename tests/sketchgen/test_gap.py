@@ -105,7 +105,7 @@ strokes = st.lists(
 
 
 @given(strokes, st.integers(0, 120), st.integers(0, 120), st.integers(1, 9))
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_traits_do_not_depend_on_the_place(drawn: list, right: int, down: int, width: int) -> None:
     page = draw_lines([np.array(stroke, float) + 8 for stroke in drawn], 256, width)
     moved = np.full_like(page, 255)
@@ -114,7 +114,7 @@ def test_traits_do_not_depend_on_the_place(drawn: list, right: int, down: int, w
 
 
 @given(strokes, st.integers(1, 12))
-@settings(max_examples=60)
+@settings(max_examples=40)
 def test_traits_are_finite_and_the_skeleton_hangs_together_as_the_ink_does(drawn: list, width: int) -> None:
     page = draw_lines([np.array(stroke, float) + 60 for stroke in drawn], 256, width)
     found = traits_of(page)

@@ -7,7 +7,11 @@ make experiments NAME=stages         trains, asks, and writes docs/experiments/s
 from __future__ import annotations
 
 from pipelines.experiments.connector import CONNECTOR
+from pipelines.experiments.crowds import CROWDS
+from pipelines.experiments.emergence import EMERGENCE
 from pipelines.experiments.experiment import Experiment
+from pipelines.experiments.sources import SOURCES
 from pipelines.experiments.stages import STAGES
+from pipelines.experiments.styles import STYLE
 
-EXPERIMENTS: dict[str, Experiment] = {one.name: one for one in (STAGES, CONNECTOR)}
+EXPERIMENTS: dict[str, Experiment] = {one.name: one for one in (STAGES, CONNECTOR, STYLE, SOURCES, EMERGENCE, CROWDS)}

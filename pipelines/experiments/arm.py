@@ -35,6 +35,9 @@ class Setting:
     """Arms that are trained, and bundles that are tested, at once."""
     threads: int = 1
     """Threads of each; results depend on it."""
+    data: str = ""
+    """Folder with drawings by people, each bank in a folder of its name (quickdraw, openmoji), which some experiments
+    ask with; empty = $SKETCH_DATA_DIR, else data. Those that are missing are left out."""
     out: str = "out/experiments"
     """Bundles and answers, which are used again where they are there."""
     pages: str = "docs/experiments"

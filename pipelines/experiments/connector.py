@@ -7,7 +7,7 @@ from typing import Literal
 
 from pipelines.experiments.arm import Arm, Setting, chain, stage_one, stage_two
 from pipelines.experiments.experiment import Experiment
-from pipelines.experiments.page import forest
+from pipelines.experiments.plots import forest
 from pipelines.experiments.stages import exams, prepare
 
 ABOUT = {

@@ -13,6 +13,7 @@ from pipelines import instructions
 from pipelines.experiments.arm import Arm, Setting, chain, stage_two
 from pipelines.experiments.exam import Exam, exam_of
 from pipelines.experiments.experiment import Experiment
+from pipelines.experiments.plots import BLUE, PURPLE, RED, points
 from pipelines.experiments.results import Results
 from sketchgen.instructions import InstructionsConfig, is_complete, run_instructions
 from sketchlm.evaluation.questions import Asked
@@ -22,7 +23,8 @@ from sketchlm.weights import shipped
 NUMBERS = (1, 2, 3, 4, 5, 6, 7, 8)
 """Instances of the class."""
 OVERLAPS = {"apart": (0.0, 0.0), "touching": (1e-9, 0.15), "overlapping": (0.15, 1.0)}
-"""Greatest IoU of two of the class's boxes, of classes of two and more: from above the first (0: none), up to the second."""
+"""Of classes of two and more, the greatest IoU of two of their boxes: above the first (0: none at all), up to the
+second."""
 STEPS = 150
 FIGURES = ("precision", "recall", "duplicates", "hallucinated", "F1")
 
@@ -83,19 +85,15 @@ def exams(setting: Setting) -> list[Exam]:
 def plot(results: Results, picture: Any) -> None:
     """Figures over the number of instances, and over overlap; dashed where duplicates are suppressed."""
     left, right = picture.subplots(1, 2, width_ratios=(1.6, 1), sharey=True)
-    colours = {"recall": "#1f6feb", "duplicates": "#d1622b", "hallucinated": "#8250df"}
+    colours = {"recall": BLUE, "duplicates": RED, "hallucinated": PURPLE}
     for axes, names in ((left, [_counted(n) for n in NUMBERS]), (right, list(OVERLAPS))):
         for figure, colour in colours.items():
             for suffix, line in (("", "o-"), (", suppressed", "s--")):
-                found = [results.find("model", name, "boxes", figure + suffix) for name in names]
-                there = [(place, one.interval) for place, one in enumerate(found) if one]
-                values = [one.value for _, one in there]
-                reach = [[one.value - one.low for _, one in there], [one.high - one.value for _, one in there]]
-                places = [place for place, _ in there]
-                axes.errorbar(places, values, yerr=reach, fmt=line, color=colour, capsize=2, markersize=4, label=figure + suffix)
+                found = {n: results.find("model", name, "boxes", figure + suffix) for n, name in enumerate(names)}
+                points(axes, found, fmt=line, color=colour, label=figure + suffix)
         axes.set_xticks(range(len(names)), [name.split(" ")[0] for name in names])
         axes.grid(alpha=0.3)
-    left.set(xlabel="instances of the class", ylim=(0, 1), ylabel="share of true boxes (recall), of found ones (others)")
+    left.set(xlabel="instances of the class", ylim=(0, 1), ylabel="of true boxes (recall), of found ones (others)")
     right.set(xlabel="two of them")
     right.legend(frameon=False, fontsize=8)
 
@@ -122,11 +120,10 @@ CROWDS = Experiment(
     title="Crowds: duplicates, false boxes and misses",
     question="Where a class has many instances, does the model name all, name some twice, or name what is not there? "
     "How does that grow with their number and overlap, and what does non-maximum suppression (IoU 0.4) mend?",
-    setup="The demonstration model, trained on for some steps on crowds of up to eight with three seeds; all boxes of a "
-    "class asked for in unseen scenes, matched at IoU 0.5 as COCO does. Overlap: of the two boxes of the class that "
+    setup="The demonstration model, trained on for some steps on crowds of up to eight with three seeds; all boxes of "
+    "a class asked for in unseen scenes, matched at IoU 0.5 as COCO does. Overlap: of the two boxes of the class that "
     "overlap most (touching: IoU up to 0.15).",
     arms=arms,
-    before=make,
     prepare=make,
     exams=exams,
     effects=(),

@@ -15,18 +15,28 @@ from pipelines import instructions
 from pipelines.experiments.arm import Arm, Setting, chain, stage_one, stage_two
 from pipelines.experiments.exam import Answers, Exam, answers_of
 from pipelines.experiments.experiment import Experiment
+from pipelines.experiments.plots import BLUE, GREY, bars
 from pipelines.experiments.results import Results
 from sketchgen.colour import colour_of
 from sketchgen.instance import Mask
 from sketchgen.instructions import InstructionsConfig, is_complete, run_instructions
-from sketchlm.answer import Question
+from sketchgen.tasks.config import QuestionKind
 from sketchlm.evaluation.asking import say
 from sketchlm.evaluation.questions import BLOCK, Asked, Samples, collect, shown, spread
+from sketchlm.evaluation.record import AnswerRecord
 from sketchlm.evaluation.scoring import score
 from sketchlm.processor import Processor, decode_mask, decode_rgb
 
 ALL, SKETCH, OTHER, WORDS = "asked", "sketch", "other", "text"
 """Sketch and words; the sketch alone; the sketch, and the colour of another instance in words; words alone."""
+
+EXAM = "several of a class"
+ASKED_WORDS = {
+    ALL: "sketch + “the red one”",
+    SKETCH: "sketch alone",
+    OTHER: "sketch + another's colour",
+    WORDS: "“the red one” alone",
+}
 
 
 @dataclass(frozen=True)
@@ -42,10 +52,11 @@ class Coloured:
 def training(setting: Setting, colours: bool) -> InstructionsConfig:
     """The scenes of `tiny`, all of whose questions about colour are left out or asked."""
     base = instructions.tiny()
-    kinds = tuple(kind for kind in base.tasks.questions if kind != "colour")
-    kinds = (*kinds, "colour") if colours else kinds
+    kinds: list[QuestionKind] = [kind for kind in base.tasks.questions if kind != "colour"]
+    if colours:
+        kinds.append("colour")
     out = f"{setting.out}/shards/{'colours' if colours else 'colourless'}"
-    return replace(base, tasks=replace(base.tasks, questions=kinds), out=out)
+    return replace(base, tasks=replace(base.tasks, questions=tuple(kinds)), out=out)
 
 
 def unseen(setting: Setting) -> InstructionsConfig:
@@ -79,32 +90,38 @@ def arms(setting: Setting, seed: int) -> list[Arm]:
 
 def exams(setting: Setting) -> list[Exam]:
     """One: which of several instances is boxed?"""
-    return [Exam("several of a class", partial(_answers, shards=unseen(setting).out, number=setting.number))]
+    return [Exam(EXAM, partial(_answers, shards=unseen(setting).out, number=setting.number))]
 
 
-def _answers(
-    model: Any, processor: Processor, shards: str, number: int
-) -> dict[tuple[Measured, str], Answers]:
+def _answers(model: Any, processor: Processor, shards: str, number: int) -> dict[tuple[Measured, str], Answers]:
     samples = Samples(shards)
     chosen = coloured(samples, number)
-    found = {}
-    for condition in (ALL, SKETCH, OTHER, WORDS):
-        records = []
-        for start in range(0, len(chosen), BLOCK):
-            block = chosen[start : start + BLOCK]
-            asked = [_asked(one, condition) for one in block]
-            hints = ["" if condition == SKETCH else the(one.other if condition == OTHER else one.colour) for one in block]
-            questions = [
-                replace(question, hint=hint)
-                for question, hint in zip(shown(asked, samples, processor), hints, strict=True)
-            ]
-            records += [score("bbox", one, said) for one, said in zip(asked, _said(model, processor, asked, questions), strict=True)]
-        found["bbox", condition] = answers_of("bbox", records)
-    return found
+    return {
+        ("bbox", condition): answers_of("bbox", _records(chosen, condition, samples, model, processor))
+        for condition in (ALL, SKETCH, OTHER, WORDS)
+    }
 
 
-def _said(model: Any, processor: Processor, asked: Sequence[Asked], questions: Sequence[Question]) -> list[Any]:
-    return say("bbox", model, processor, asked, questions)
+def _records(
+    chosen: Sequence[Coloured], condition: str, samples: Samples, model: Any, processor: Processor
+) -> list[AnswerRecord]:
+    records = []
+    for start in range(0, len(chosen), BLOCK):
+        block = chosen[start : start + BLOCK]
+        asked = [_asked(one, condition) for one in block]
+        questions = [
+            replace(question, hint=_hint(one, condition))
+            for one, question in zip(block, shown(asked, samples, processor), strict=True)
+        ]
+        said = say("bbox", model, processor, asked, questions)
+        records += [score("bbox", one, given) for one, given in zip(asked, said, strict=True)]
+    return records
+
+
+def _hint(one: Coloured, condition: str) -> str:
+    if condition == SKETCH:
+        return ""
+    return the(one.other if condition == OTHER else one.colour)
 
 
 def the(colour: str) -> str:
@@ -153,23 +170,16 @@ def colours_of(samples: Samples, place: int) -> dict[tuple[float, ...], str]:
 def plot(results: Results, picture: Any) -> None:
     """How often the instance that is meant is boxed, by what is asked."""
     axes = picture.subplots()
-    words = {ALL: "sketch + “the red one”", SKETCH: "sketch alone", OTHER: "sketch + another's colour", WORDS: "“the red one” alone"}
-    for shift, (arm, colour) in enumerate(zip([arm.name for arm in results.arms], ("#8b949e", "#1f6feb"), strict=True)):
-        for place, condition in enumerate(words):
-            one = results.find(arm, "several of a class", "bbox", "own Acc@0.5", condition)
-            if one:
-                found, x = one.interval, place + 0.3 * shift - 0.15
-                axes.bar(x, found.value, 0.28, color=colour, label=arm if not place else None)
-                axes.errorbar(x, found.value, yerr=[[found.value - found.low], [found.high - found.value]], color="black", capsize=3)
-    axes.set_xticks(range(len(words)), list(words.values()))
+    for shift, (arm, colour) in enumerate(zip([arm.name for arm in results.arms], (GREY, BLUE), strict=True)):
+        found = {
+            place + 0.3 * shift - 0.15: results.find(arm, EXAM, "bbox", "own Acc@0.5", condition)
+            for place, condition in enumerate(ASKED_WORDS)
+        }
+        bars(axes, found, 0.28, colour, arm)
+    axes.set_xticks(range(len(ASKED_WORDS)), list(ASKED_WORDS.values()))
     axes.set(ylabel="the instance that is meant is boxed (IoU 0.5)", ylim=(0, 1))
     axes.legend(frameon=False)
     axes.grid(axis="y", alpha=0.3)
-
-
-def extra(setting: Setting, results: Results) -> dict[str, Any]:
-    """How many questions there are."""
-    return {}
 
 
 EMERGENCE = Experiment(
@@ -177,10 +187,10 @@ EMERGENCE = Experiment(
     title="“The red one”: words beside a sketch",
     question="The sketch tells the class, a word the attribute: is the right one of several instances boxed, though no "
     "training question ever held a colour beside a request for a box?",
-    setup="Unseen scenes with two or three instances of a class, at least two of which have a colour of their own (one "
-    "of the eleven basic terms, by their pixels). BBOX is asked with the sketch and “The red one.”; with the sketch "
-    "alone; with the sketch and the colour of another instance, for which the first is wrong; and in words alone, which "
-    "name no class. `own Acc@0.5`: the box fits the instance that is meant; `Acc@0.5`: any of the class.",
+    setup="Unseen scenes with two or three instances of a class, at least two of which have a colour of their own "
+    "(one of the eleven basic terms, by their pixels). BBOX is asked with the sketch and “The red one.”; with the "
+    "sketch alone; with the sketch and the colour of another instance, for which the first is wrong; and in words "
+    "alone, which name no class. `own Acc@0.5`: the box fits the instance that is meant; `Acc@0.5`: any of the class.",
     arms=arms,
     prepare=prepare,
     exams=exams,

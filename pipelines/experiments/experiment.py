@@ -45,7 +45,7 @@ class Experiment:
     contrasts: tuple[tuple[str, str], ...] = ()
     """Pairs of exams of the same questions: how much higher does each arm reach in the first than in the second?"""
     prepare: Callable[[Setting, Console], None] = lambda setting, console: None
-    """Makes the shards of exams where they are missing."""
+    """Makes the shards that neither recipe of training makes, where they are missing."""
     figures: dict[Measured, tuple[str, ...]] = field(default_factory=lambda: {t: (f,) for t, f in FIGURES.items()})
     """Of each task, those that are worked out."""
     extra: Callable[[Setting, Results], dict[str, Any]] = lambda setting, results: {}
@@ -60,8 +60,8 @@ def run(experiment: Experiment, setting: Setting, console: Console) -> Results:
     """
     arms = {seed: experiment.arms(setting, seed) for seed in setting.seeds}
     everyone = [arm for of_seed in arms.values() for arm in of_seed]
-    train_all(everyone, setting, console)
     experiment.prepare(setting, console)
+    train_all(everyone, setting, console)
     _answer_all(experiment, arms, setting, console)
     results = gather(experiment, arms, setting)
     path = results_file(setting, experiment.name)

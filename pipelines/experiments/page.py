@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from pipelines.experiments.arm import Setting
 from pipelines.experiments.experiment import Experiment
+from pipelines.experiments.plots import TASK_WORDS
 from pipelines.experiments.results import Outcome, Results, seeds_to_settle
 from sketchlm.evaluation.record import write_text
 
 BY_HAND: Final = "<!-- What follows is written by hand; what stands above is made by `make experiments`. -->"
-TASK_WORDS: Final = {"sbir": "SBIR", "count": "COUNT", "bbox": "BBOX", "boxes": "all boxes", "vqa": "VQA"}
-CONDITION_WORDS: Final = {"shuffled": "another's sketch", "blank": "white page", "text": "class in words"}
+CONDITION_WORDS: Final = {
+    "shuffled": "another's sketch",
+    "blank": "white page",
+    "sketch": "sketch alone",
+    "other": "another's colour",
+    "text": "words alone",
+}
 UNWRITTEN: Final = "**What it means.** Not written yet.\n\n**What would change our mind.** Not written yet."
 METHOD: Final = """Figures are means over the seeds. Intervals (95 %) hold what other seeds would give (Student's t) and
 what other images would give (bootstrap), added in quadrature; effects are differences on the same questions, seed by
@@ -138,28 +144,3 @@ def _without_empty(rows: list[list[str]]) -> list[list[str]]:
     """Columns in which nothing stands are left out."""
     kept = [place for place in range(len(rows[0])) if any(row[place] for row in rows[1:])]
     return [[row[place] for place in kept] for row in rows]
-
-
-def forest(results: Results, picture: Any) -> None:
-    """The usual plot: effects with their intervals and the points of single seeds; where there is none, the figures."""
-    effects = results.effects
-    shown = effects or [one for one in results.outcomes if one.condition == "asked"]
-    axes = picture.subplots()
-    for place, one in enumerate(reversed(shown)):
-        found = one.interval
-        colour = "#1f6feb" if not effects or one.is_clear else "#8b949e"
-        axes.plot([found.low, found.high], [place, place], color=colour, linewidth=2)
-        axes.plot(found.value, place, "o", color=colour, markersize=7)
-        axes.plot(one.values, [place] * len(one.values), "|", color="black", markersize=10)
-    axes.set_yticks(range(len(shown)), [_label(one, bool(effects)) for one in reversed(shown)], fontsize=9)
-    if effects:
-        axes.axvline(0, color="black", linewidth=0.8)
-    axes.set_xlabel("difference (95 %), a stroke for each seed" if effects else "figure (95 %), a stroke for each seed")
-    axes.grid(axis="x", alpha=0.3)
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-
-
-def _label(one: Outcome, effect: bool) -> str:
-    what = f"{TASK_WORDS.get(one.task, one.task)} {one.figure}, {one.exam}"
-    return f"{what}\n{one.arm} above {one.against or one.baseline}" if effect else f"{one.arm}: {what}"

@@ -10,7 +10,7 @@ from pipelines import instructions
 from pipelines.experiments.arm import Arm, Setting, chain, stage_one, stage_two
 from pipelines.experiments.exam import Exam, exam_of
 from pipelines.experiments.experiment import Experiment
-from pipelines.experiments.page import forest
+from pipelines.experiments.plots import forest
 
 UNSEEN = "learn_val"
 """Recipe of the instruction shards that all experiments ask: scenes, and sketches, that no training holds."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,8 +15,10 @@ from pipelines import instructions
 from pipelines.experiments.arm import Arm, Setting, chain, stage_one, stage_two
 from pipelines.experiments.exam import Exam, Sketch, drawn_exam
 from pipelines.experiments.experiment import Experiment
+from pipelines.experiments.plots import BLUE, RED, points
 from pipelines.experiments.results import Results
 from pipelines.experiments.stages import UNSEEN, prepare
+from pipelines.mixtures import MixtureConfig, data_folder
 from sketchgen.banks import BankConfig, build_bank
 from sketchgen.banks.matched import MatchedBank
 from sketchgen.shapeworld import (
@@ -59,16 +60,21 @@ def exams(setting: Setting) -> list[Exam]:
     for bank, title in PEOPLE.items():
         root = bank_folder(setting, bank)
         if root is not None:
-            drawn = _matched(bank, root)
+            drawn = matched(BankConfig(bank, root=str(root), split="val"))
             classes = frozenset(drawn.categories)
-            found.append(asked(title, sketch_of=partial(_of_bank, bank=drawn), classes=classes))
+            found.append(asked(title, sketch_of=partial(of_bank, bank=drawn), classes=classes))
             found.append(asked(f"{HAND}, classes of {title}", sketch_of=_in_styles(TRAINING_STYLES), classes=classes))
     return found
 
 
+def data_of(setting: Setting) -> Path:
+    """Where the user's data lie."""
+    return Path(data_folder(MixtureConfig("", data=setting.data)))
+
+
 def bank_folder(setting: Setting, bank: str) -> Path | None:
-    """Where a bank lies among the user's data; None where it does not."""
-    root = Path(setting.data or os.environ.get("SKETCH_DATA_DIR") or "data") / bank
+    """Where a bank lies among them; None where it does not."""
+    root = data_of(setting) / bank
     return root if root.is_dir() else None
 
 
@@ -78,12 +84,13 @@ def plot(results: Results, picture: Any) -> None:
     names = [HAND, *TRAINING_STYLES, HELD_OUT_STYLE, *LEVELS.values(), *PEOPLE.values()]
     kept = {share: f"{share:.0%} kept" for share in KEPT}
     moved = {0.0: "100% kept", **{by: f"moved by {100 * by:g} %" for by in SHAKEN}}
-    for task, colour, title in (("sbir", "#1f6feb", "SBIR, balanced accuracy"), ("bbox", "#d1622b", "BBOX, Acc@0.5")):
-        there = [name for name in names if results.find("model", name, task)]
-        _points(by_style, {n: results.find("model", name, task) for n, name in enumerate(reversed(there))}, colour, "y")
-        _points(by_share, {x: results.find("model", name, task) for x, name in kept.items()}, colour, "x", title)
-        _points(by_move, {x: results.find("model", name, task) for x, name in moved.items()}, colour, "x")
-    by_style.set_yticks(range(len(there)), list(reversed(there)), fontsize=9)
+    there = [name for name in reversed(names) if results.find("model", name, "sbir")]
+    for task, colour, title in (("sbir", BLUE, "SBIR, balanced accuracy"), ("bbox", RED, "BBOX, Acc@0.5")):
+        points(by_style, {n: results.find("model", name, task) for n, name in enumerate(there)}, False, color=colour)
+        for axes, exams_at in ((by_share, kept), (by_move, moved)):
+            reached = {x: results.find("model", name, task) for x, name in exams_at.items()}
+            points(axes, reached, fmt="o-", color=colour, label=title)
+    by_style.set_yticks(range(len(there)), there, fontsize=9)
     by_style.set(title="style", xlim=(0, 1))
     by_share.set(title="share of the lines that is left", ylim=(0, 1))
     by_share.invert_xaxis()
@@ -91,17 +98,6 @@ def plot(results: Results, picture: Any) -> None:
     by_move.set(title="points moved by (share of the side)", ylim=(0, 1))
     for axes in (by_style, by_share, by_move):
         axes.grid(alpha=0.3)
-
-
-def _points(axes: Any, outcomes: dict[Any, Any], colour: str, along: str, label: str = "") -> None:
-    """Means with their intervals at the keys; along: the axis that the keys lie on."""
-    there = {place: one.interval for place, one in outcomes.items() if one}
-    places, values = list(there), [found.value for found in there.values()]
-    reach = [[found.value - found.low for found in there.values()], [found.high - found.value for found in there.values()]]
-    if along == "x":
-        axes.errorbar(places, values, yerr=reach, fmt="o-", color=colour, capsize=3, markersize=4, label=label)
-    else:
-        axes.errorbar(values, places, xerr=reach, fmt="o", color=colour, capsize=3, markersize=4)
 
 
 def _dice(asked: Asked) -> Dice:
@@ -137,7 +133,8 @@ def _changed(asked: Asked, kept: float = 1.0, moved: float = 0.0) -> Sketch:
 def longest(lines: list[Any], share: float) -> list[Any]:
     """The longest lines, in their order, until they have this share of the whole length; one at least."""
     lengths = [float(np.hypot(*np.diff(line, axis=0).T).sum()) for line in lines]
-    left, chosen = share * sum(lengths), set()
+    left = share * sum(lengths)
+    chosen: set[int] = set()
     for place in sorted(range(len(lines)), key=lambda n: -lengths[n]):
         if left <= 0 and chosen:
             break
@@ -146,12 +143,14 @@ def longest(lines: list[Any], share: float) -> list[Any]:
     return [line for place, line in enumerate(lines) if place in chosen]
 
 
-def _matched(name: Literal["quickdraw", "openmoji"], root: Path) -> MatchedBank:
-    bank = build_bank(BankConfig(name, root=str(root), split="val"))
-    return MatchedBank(bank, vocabulary().match(list(CLASSES), bank.categories, "", name))
+def matched(config: BankConfig) -> MatchedBank:
+    """A bank under the names of shapeworld's classes."""
+    bank = build_bank(config)
+    return MatchedBank(bank, vocabulary().match(list(CLASSES), bank.categories, "", config.name))
 
 
-def _of_bank(asked: Asked, bank: MatchedBank) -> Sketch:
+def of_bank(asked: Asked, bank: MatchedBank) -> Sketch:
+    """Its drawing for a question."""
     return bank.draw(asked.query.category, asked.sample).image
 
 
@@ -167,10 +166,11 @@ STYLE = Experiment(
     title="Drawings unlike those of training",
     question="What happens to the answers where the drawing is of a style that training never saw, by another kind of "
     "hand, less complete, or shakier?",
-    setup="One model a seed, trained on four styles of shapeworld's hand; the same questions of the same unseen scenes, "
-    "each time with another drawing of the class. `kept`: the longest lines of a drawing with all its detail, up to that "
-    "share of its length. `moved`: every point of its lines, by a normal law. Quick, Draw! and OpenMoji where their "
-    "folders lie among your data (`--data`, or SKETCH_DATA_DIR), for the classes that they share with shapeworld.",
+    setup="One model a seed, trained on four styles of shapeworld's hand; the same questions of the same unseen "
+    "scenes, each time with another drawing of the class. `kept`: the longest lines of a drawing with all its detail, "
+    "up to that share of its length. `moved`: every point of its lines, by a normal law. Quick, Draw! and OpenMoji "
+    "where their folders lie among your data (`--data`, or SKETCH_DATA_DIR), for the classes that they share with "
+    "shapeworld.",
     arms=arms,
     prepare=prepare,
     exams=exams,

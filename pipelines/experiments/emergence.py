@@ -20,7 +20,6 @@ from pipelines.experiments.results import Results
 from sketchgen.colour import colour_of
 from sketchgen.instance import Mask
 from sketchgen.instructions import InstructionsConfig, is_complete, run_instructions
-from sketchgen.tasks.config import QuestionKind
 from sketchlm.evaluation.asking import say
 from sketchlm.evaluation.questions import BLOCK, Asked, Samples, collect, shown, spread
 from sketchlm.evaluation.record import AnswerRecord
@@ -50,13 +49,12 @@ class Coloured:
 
 
 def training(setting: Setting, colours: bool) -> InstructionsConfig:
-    """The scenes of `tiny`, all of whose questions about colour are left out or asked."""
+    """The scenes of `tiny`, which asks for no colour; or the same with questions about colours among the others."""
     base = instructions.tiny()
-    kinds: list[QuestionKind] = [kind for kind in base.tasks.questions if kind != "colour"]
-    if colours:
-        kinds.append("colour")
-    out = f"{setting.out}/shards/{'colours' if colours else 'colourless'}"
-    return replace(base, tasks=replace(base.tasks, questions=tuple(kinds)), out=out)
+    if not colours:
+        return base
+    tasks = replace(base.tasks, questions=(*base.tasks.questions, "colour"))
+    return replace(base, tasks=tasks, out=f"{setting.out}/shards/colours")
 
 
 def unseen(setting: Setting) -> InstructionsConfig:

@@ -45,9 +45,10 @@ def generated(setting: Setting, split: Literal["train", "val"]) -> RunConfig:
 def training(setting: Setting, name: str) -> InstructionsConfig:
     """The scenes of `tiny` with drawings of one kind, or of both, half and half."""
     base = instructions.tiny()
+    if name == "hand":
+        return base
     made = BankConfig("sketchvcl", root=generated(setting, "train").out, split="train")
-    banks = {"hand": (base.bank, ()), "generated": (made, ()), "mixed": (base.bank, (made,))}
-    bank, also = banks[name]
+    bank, also = (made, ()) if name == "generated" else (base.bank, (made,))
     return replace(base, bank=bank, also=also, out=f"{setting.out}/shards/{name}")
 
 

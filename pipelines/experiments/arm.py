@@ -80,9 +80,15 @@ def chain(setting: Setting, name: str, *stages: TrainConfig, about: str = "") ->
     for stage in stages:
         if placed:
             stage = replace(stage, model=replace(stage.model, base=f"{placed[-1].out}/bundle"))
-        digest = hashlib.sha256(json.dumps([settings_of(stage), stage.loader.shards], sort_keys=True).encode())
-        placed.append(replace(stage, out=f"{setting.out}/runs/{stage.stage}-{digest.hexdigest()[:12]}"))
+        placed.append(replace(stage, out=f"{setting.out}/runs/{stage.stage}-{_digest(stage)}"))
     return Arm(name, tuple(placed), about)
+
+
+def _digest(stage: TrainConfig) -> str:
+    """Of what is set otherwise than by default: a field that comes later changes the name of nothing."""
+    usual, own = settings_of(TrainConfig()), settings_of(stage)
+    told = {name: value for name, value in own.items() if value != usual[name]} | {"shards": stage.loader.shards}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def train_all(arms: Sequence[Arm], setting: Setting, console: Console) -> dict[str, float]:

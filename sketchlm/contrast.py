@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sketchlm.collator import Batch
-from sketchlm.retrieval.embedding import ProjectedEmbedding
+from sketchlm.retrieval.projection import ProjectedEmbedding
 
 SCALE = 5.0
 """Of the log odds at the start. A rate of 1e-3 hardly moves it in some hundred steps: connector and head alone, 400

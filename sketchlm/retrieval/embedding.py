@@ -4,11 +4,10 @@ coarse search compares; anything with these two functions and a fingerprint will
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,14 +15,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from sketchlm.bundle import HEADS
 from sketchlm.fingerprint import fingerprint
+from sketchlm.retrieval.projection import ProjectedEmbedding
+from sketchlm.retrieval.scorer import Scorer
 from sketchlm.tokenizer import first_line
-
-if TYPE_CHECKING:  # the loss imports this file, and the scorer the loss
-    from sketchlm.retrieval.scorer import Scorer
 
 FILE = "embedding.safetensors"
 """Beside the files of a bundle, which does not count it among them."""
@@ -67,59 +65,6 @@ class PooledEmbedding:
         return F.normalize(self._scorer.connected(features).float().mean(1), dim=-1)
 
     photos = sketches
-
-
-class ProjectedEmbedding(nn.Module):
-    """Trained: two linear maps of the tower's features (sketchlm.retrieval.distillation), or of the connector's tokens
-    (sketchlm.contrast; see ConnectedEmbedding).
-
-    A photo has as much of each feature as its strongest patches have (log of the sum of exponentials over them); a
-    sketch weighs the features, and its weights sum to one. So the maps settle on parts and classes that patches show.
-    The last number of a photo's vector is 1, that of a sketch's a constant: their product is the log odds of yes.
-    """
-
-    def __init__(self, width: int, dim: int, tower: str, connector: str = "") -> None:
-        """width: of what is mapped; dim: features, one less than the numbers of a vector; tower, connector: their
-        fingerprints, the latter where the connector's tokens are mapped."""
-        super().__init__()
-        self.tower = tower
-        self.connector = connector
-        self.photo = nn.Linear(width, dim)
-        self.sketch = nn.Linear(width, dim)
-        self.scale = nn.Parameter(torch.tensor([1.0]))  # one number, and no scalar: FSDP splits none
-        self.bias = nn.Parameter(torch.tensor([-2.0]))
-        self.sharpness = nn.Parameter(torch.tensor([1.0]))
-        """Logarithm of how much the strongest patch counts beside the others."""
-        nn.init.zeros_(self.photo.bias)
-        self.sketch.load_state_dict(self.photo.state_dict())  # the two meet sooner
-
-    @property
-    def dim(self) -> int:
-        return self.photo.out_features + 1
-
-    @property
-    def fingerprint(self) -> str:
-        numbers = torch.cat([p.detach().float().cpu().flatten() for _, p in sorted(self.named_parameters())])
-        made_by = (self.tower + self.connector).encode()
-        return hashlib.sha256(made_by + numbers.numpy().tobytes()).hexdigest()[:16]
-
-    def sketches(self, features: Tensor) -> Tensor:
-        """[N, T, D] to [N, d]."""
-        return self.asking(self.sketch(self._even(features).mean(1)))
-
-    def asking(self, wanted: Tensor) -> Tensor:
-        """What is looked for, features [N, dim] as logits of their weights, to vectors [N, d]."""
-        return torch.cat([self.scale * wanted.softmax(-1), self.bias.expand(len(wanted), 1)], dim=1)
-
-    def photos(self, features: Tensor) -> Tensor:
-        """[N, T, D] to [N, d]."""
-        sharp = self.sharpness.exp()
-        shown = torch.logsumexp(sharp * self.photo(self._even(features)), dim=1) / sharp
-        return torch.cat([shown, torch.ones_like(shown[:, :1])], dim=1)
-
-    def _even(self, features: Tensor) -> Tensor:
-        weight = self.photo.weight
-        return F.layer_norm(features.to(weight.device, weight.dtype), features.shape[-1:])
 
 
 class ConnectedEmbedding:

@@ -30,12 +30,12 @@ from sketchlm.retrieval.embedding import (
     FILE,
     ConnectedEmbedding,
     PooledEmbedding,
-    ProjectedEmbedding,
     contrastive_embedding,
     embedding_of,
     load_embedding,
     save_embedding,
 )
+from sketchlm.retrieval.projection import ProjectedEmbedding
 from sketchlm.retrieval.scorer import Scorer
 from sketchlm.tokenizer import class_tokens
 from sketchlm.training import build_loader, build_parts, check

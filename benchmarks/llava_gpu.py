@@ -155,6 +155,7 @@ def our_batch(rows: Sequence[Row]) -> Batch:
         tasks=torch.where(trained, 0, -1),
         patches=torch.zeros(0),
         extents=torch.zeros(0),
+        shows=torch.zeros(0, dtype=torch.bool),
         patch_index=torch.zeros(0, dtype=torch.long),
         labels=torch.full((2 * len(rows),), -1),
         pairs=torch.zeros(0, 4, dtype=torch.long),

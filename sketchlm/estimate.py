@@ -275,7 +275,8 @@ def planned_objective(config: TrainConfig, texts: Sequence[str], classes: Sequen
         base, classes = info.base or base, info.classes
     with torch.device("meta"):
         model: Any = LlavaForConditionalGeneration(planned_config(base, config, texts))
-        return Objective(adapt(model, config.model), replace(config.loss, box_sigma=0.0), (), len(classes))
+        losses = replace(config.loss, box_sigma=0.0)
+        return Objective(adapt(model, config.model), losses, (), len(classes), [(0,)] * len(classes))
 
 
 def planned_config(base: str, config: TrainConfig, texts: Sequence[str]) -> LlavaConfig:

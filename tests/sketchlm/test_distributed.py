@@ -73,8 +73,10 @@ KINDS = {
     "ddp, lora": with_lora,
     "ddp, tower": tower_stage,
     "ddp, grounding": lambda config: replace(config, loss=replace(config.loss, grounding=1.0)),
+    "ddp, contrastive": lambda config: replace(config, loss=replace(config.loss, contrastive=1.0)),
     "fsdp": lambda config: replace(config, sharding="fsdp"),
     "fsdp, lora": lambda config: replace(with_lora(config, checkpointing=True), sharding="fsdp"),
+    "fsdp, contrastive": lambda config: replace(config, sharding="fsdp", loss=replace(config.loss, contrastive=1.0)),
 }
 
 

@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from data_manifests.schema import Measured
 from pipelines import instructions
 from pipelines.experiments.arm import Arm, Setting, chain, stage_one, stage_two
-from pipelines.experiments.exam import Answers, Exam, answers_of
+from pipelines.experiments.exam import Answers, Exam, Place, answers_of
 from pipelines.experiments.experiment import Experiment
 from pipelines.experiments.plots import BLUE, GREY, bars
 from pipelines.experiments.results import Results
 from sketchgen.colour import colour_of
 from sketchgen.instance import Mask
 from sketchgen.instructions import InstructionsConfig, is_complete, run_instructions
+from sketchlm.bundle import Bundle
 from sketchlm.evaluation.asking import say
 from sketchlm.evaluation.questions import BLOCK, Asked, Samples, collect, shown, spread
 from sketchlm.evaluation.record import AnswerRecord
@@ -91,11 +91,11 @@ def exams(setting: Setting) -> list[Exam]:
     return [Exam(EXAM, partial(_answers, shards=unseen(setting).out, number=setting.number))]
 
 
-def _answers(model: Any, processor: Processor, shards: str, number: int) -> dict[tuple[Measured, str], Answers]:
+def _answers(bundle: Bundle, processor: Processor, shards: str, number: int) -> dict[Place, Answers]:
     samples = Samples(shards)
     chosen = coloured(samples, number)
     return {
-        ("bbox", condition): answers_of("bbox", _records(chosen, condition, samples, model, processor))
+        ("bbox", condition): answers_of("bbox", _records(chosen, condition, samples, bundle.model, processor))
         for condition in (ALL, SKETCH, OTHER, WORDS)
     }
 

@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 
 from data_manifests.schema import Condition, Measured
 from sketchlm.answer import Question
+from sketchlm.bundle import Bundle
 from sketchlm.evaluation.asking import EntryPlan, ask, questions_of_plan, say
 from sketchlm.evaluation.measures import FIELDS, MEASURES
 from sketchlm.evaluation.questions import BLOCK, Asked, Samples, shown, spread, under
 from sketchlm.evaluation.scoring import constants, score
-from sketchlm.metrics import Figure, figures
+from sketchlm.metrics import Measure, mean
 from sketchlm.processor import Picture, Processor
 
-FIGURES: dict[Measured, str] = {
+FIGURES: dict[str, str] = {
     "sbir": "balanced accuracy",
     "count": "exact, present",
     "bbox": "Acc@0.5",
@@ -32,27 +33,34 @@ Sketch = NDArray[np.uint8]
 """[256, 256], dark on white."""
 
 
+Place = tuple[str, str]
+"""Task and condition of answers."""
+COARSE = "coarse"
+"""Beside the tasks: how much of what the model ranks first a coarse search keeps."""
+COARSE_MEASURES = {"first 10 kept": mean}
+
+
 class Answers(NamedTuple):
     """Scores of the answers to one task under one condition: rows [n, k] as `measures.FIELDS` has them, and the image
     of each."""
 
-    task: Measured
+    task: str
     rows: list[list[float]]
     images: list[str]
 
-    def figure(self, name: str = "") -> Figure:
-        """A figure of the task; "" = that of FIGURES."""
-        name = name or FIGURES[self.task]
-        return figures(self.rows, {name: MEASURES[self.task][name]}, self.images)[name]
+
+def measure_of(task: str, figure: str) -> dict[str, Measure]:
+    """The measure of a figure of a task, by its name."""
+    return {figure: COARSE_MEASURES[figure] if task == COARSE else MEASURES[task][figure]}  # type: ignore[index]
 
 
 @dataclass(frozen=True)
 class Exam:
-    """answers: of a model and its processor, by task and condition; constant: what the best answer that is always the
+    """answers: of a bundle and its processor, by task and condition; constant: what the best answer that is always the
     same would reach, by task."""
 
     name: str
-    answers: Callable[[Any, Processor], dict[tuple[Measured, str], Answers]]
+    answers: Callable[[Bundle, Processor], dict[Place, Answers]]
     constant: Callable[[], dict[Measured, float]] = field(default=dict)
 
 
@@ -72,10 +80,10 @@ def exam_of(
         for how in conditions
     }
 
-    def answers(model: Any, processor: Processor) -> dict[tuple[Measured, str], Answers]:
+    def answers(bundle: Bundle, processor: Processor) -> dict[Place, Answers]:
         samples = Samples(shards)
         return {
-            place: answers_of(plan.task, ask(plan, _kept(plan, samples, keep), samples, model, processor))
+            place: answers_of(plan.task, ask(plan, _kept(plan, samples, keep), samples, bundle.model, processor))
             for place, plan in plans.items()
         }
 
@@ -98,13 +106,13 @@ def drawn_exam(
     hint_of: words behind the question's own.
     """
 
-    def answers(model: Any, processor: Processor) -> dict[tuple[Measured, str], Answers]:
+    def answers(bundle: Bundle, processor: Processor) -> dict[Place, Answers]:
         samples = Samples(shards)
-        found = {}
+        found: dict[Place, Answers] = {}
         for task in tasks:
             asked = _kept(EntryPlan(name, task, "", "", "asked", number, classes), samples, keep)
             drawn = [(one, sketch_of(one)) for one in asked]
-            found[task, "asked"] = _answered(task, drawn, samples, model, processor, hint_of)
+            found[task, "asked"] = _answered(task, drawn, samples, bundle.model, processor, hint_of)
         return found
 
     return Exam(name, answers)

@@ -46,7 +46,7 @@ class Experiment:
     """Pairs of exams of the same questions: how much higher does each arm reach in the first than in the second?"""
     prepare: Callable[[Setting, Console], None] = lambda setting, console: None
     """Makes the shards that neither recipe of training makes, where they are missing."""
-    figures: dict[Measured, tuple[str, ...]] = field(default_factory=lambda: {t: (f,) for t, f in FIGURES.items()})
+    figures: dict[str, tuple[str, ...]] = field(default_factory=lambda: {t: (f,) for t, f in FIGURES.items()})
     """Of each task, those that are worked out."""
     extra: Callable[[Setting, Results], dict[str, Any]] = lambda setting, results: {}
     """What else the page needs, worked out once all is answered."""
@@ -175,7 +175,7 @@ def _answer(name: str, arm: Arm, setting: Setting) -> float:
     answers = {
         f"{exam.name}\t{condition}\t{task}": found
         for exam in EXPERIMENTS[name].exams(setting)
-        for (task, condition), found in exam.answers(loaded.model, processor).items()
+        for (task, condition), found in exam.answers(loaded, processor).items()
     }
     took = (time.monotonic() - began) / 60
     parameters = sum(parameter.numel() for parameter in loaded.model.parameters())

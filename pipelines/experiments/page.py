@@ -19,6 +19,8 @@ CONDITION_WORDS: Final = {
     "sketch": "sketch alone",
     "other": "another's colour",
     "text": "words alone",
+    "pooled": "untrained search",
+    "exhaustive": "every photo asked",
 }
 UNWRITTEN: Final = "**What it means.** Not written yet.\n\n**What would change our mind.** Not written yet."
 METHOD: Final = """Figures are means over the seeds. Intervals (95 %) hold what other seeds would give (Student's t) and

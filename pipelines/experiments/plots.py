@@ -7,7 +7,15 @@ from typing import Any, Final
 
 from pipelines.experiments.results import Outcome, Results
 
-TASK_WORDS: Final = {"sbir": "SBIR", "count": "COUNT", "bbox": "BBOX", "boxes": "all boxes", "vqa": "VQA"}
+TASK_WORDS: Final = {
+    "sbir": "SBIR",
+    "count": "COUNT",
+    "bbox": "BBOX",
+    "boxes": "all boxes",
+    "vqa": "VQA",
+    "retrieval": "gallery",
+    "coarse": "coarse search",
+}
 BLUE, RED, GREEN, PURPLE, GREY = "#1f6feb", "#d1622b", "#2da44e", "#8250df", "#8b949e"
 
 

@@ -11,8 +11,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 from scipy import stats
 
-from pipelines.experiments.exam import FIGURES, Answers
-from sketchlm.evaluation.measures import MEASURES
+from pipelines.experiments.exam import FIGURES, Answers, measure_of
 from sketchlm.metrics import Figure, differences, figures
 
 MOST_SEEDS: Final = 200
@@ -99,7 +98,7 @@ class Results(_Record):
 
     def find(self, arm: str, exam: str, task: str, figure: str = "", condition: str = "asked") -> Outcome | None:
         """A figure of an arm; figure: "" = that of FIGURES."""
-        wanted = (arm, exam, task, figure or FIGURES[task], condition)  # type: ignore[index]
+        wanted = (arm, exam, task, figure or FIGURES[task], condition)
         for one in self.outcomes:
             if not one.is_effect and (one.arm, one.exam, one.task, one.figure, one.condition) == wanted:
                 return one
@@ -144,7 +143,7 @@ def outcome_of(answers: Sequence[Answers], figure: str = "", **place: str) -> Ou
     """A figure of one arm; answers: one a seed, to the same questions. place: `exam`, `condition`, `arm`."""
     first = answers[0]
     name = figure or FIGURES[first.task]
-    measure = {name: MEASURES[first.task][name]}
+    measure = measure_of(first.task, name)
     each = [figures(one.rows, measure, one.images)[name] for one in answers]
     error = float(np.mean([(one.high - one.low) / 2 for one in each]) / stats.norm.ppf(0.975))
     values = [one.value for one in each]
@@ -157,7 +156,7 @@ def effect_of(mine: Sequence[Answers], theirs: Sequence[Answers], figure: str = 
     Raises ValueError for answers to different questions.
     """
     name = figure or FIGURES[mine[0].task]
-    measure = {name: MEASURES[mine[0].task][name]}
+    measure = measure_of(mine[0].task, name)
     each = []
     for one, other in zip(mine, theirs, strict=True):
         if one.images != other.images:

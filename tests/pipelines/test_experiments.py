@@ -230,11 +230,11 @@ def test_drawn_with_the_sketches_of_the_shards_an_exam_is_that_of_the_shards(sha
         assert strip is not None
         return strip[STRIP_SIDE * asked.shown.row : STRIP_SIDE * (asked.shown.row + 1)]
 
-    drawn = drawn_exam("drawn", shards, sketch_of, ("bbox", "sbir"), 8).answers(loaded.model, processor)
-    plain = exam_of("plain", shards, ("bbox", "sbir"), 8, ("asked",)).answers(loaded.model, processor)
+    drawn = drawn_exam("drawn", shards, sketch_of, ("bbox", "sbir"), 8).answers(loaded, processor)
+    plain = exam_of("plain", shards, ("bbox", "sbir"), 8, ("asked",)).answers(loaded, processor)
     assert drawn == plain
     few = exam_of("few", shards, ("bbox",), 3, ("asked",), keep=lambda one: len(one.query.boxes) == 2)
-    found = few.answers(loaded.model, processor)["bbox", "asked"]
+    found = few.answers(loaded, processor)["bbox", "asked"]
     assert len(found.rows) == 3  # chosen among those that are kept, not the other way round
     assert 0 < exam_of("c", shards, ("bbox", "sbir"), 8).constant()["sbir"] <= 0.5
 

@@ -117,7 +117,7 @@ OBJECTIVES = Experiment(
     setup=f"Equal compute: joint training takes {EQUAL_TOKENS:.0%} of the steps, each of which has more tokens. The "
     f"contrastive losses (weight {WEIGHT:g}) are sigmoids over pairs of sketch and photo, and of name and photo, on "
     f"the connector's tokens. The gallery has {PHOTOS} unseen scenes. `first 10 kept`: of the ten photos that the "
-    f"model ranks first when it is asked of each, the share among the first {KEEP} of the coarse search; the search is the "
+    f"model ranks first when asked of each, the share among the first {KEEP} of the coarse search, which is the "
     "contrastive one where the model has it, else the mean of the connector's tokens.",
     arms=arms,
     prepare=prepare,

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sketchlm.collator import IGNORE, TASKS, Batch, attention_mask
+from sketchlm.fusion import embed
 from sketchlm.model import num_image_tokens, unwrap
 
 
@@ -264,9 +265,7 @@ def states(model: Any, batch: Batch, middle: bool = False) -> tuple[Tensor, Tens
     llava = unwrap(model)
     features = tower_features(llava, batch.pixel_values)
     shown = llava.model.multi_modal_projector(features)[batch.image_index]
-    embedded = llava.get_input_embeddings()(batch.input_ids)
-    places = (batch.input_ids == llava.config.image_token_id)[..., None]
-    embedded = embedded.masked_scatter(places, shown.to(embedded.dtype))
+    embedded = embed(llava.model, shown, batch.input_ids)
     outputs = llava.model.language_model(
         inputs_embeds=embedded,
         attention_mask=attention_mask(batch.segments, embedded.dtype),

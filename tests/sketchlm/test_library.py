@@ -22,7 +22,7 @@ from data_manifests.sketch import SketchWarning
 from sketchlm import Count, Detection, SketchLM, library
 from sketchlm.answer import Answer, Token
 from sketchlm.bundle import Bundle, BundleInfo, load_bundle, save_bundle
-from sketchlm.loading import even_connector, open_model
+from sketchlm.loading import even_trained, open_model
 from sketchlm.model import ModelConfig, adapt, load_llava
 from sketchlm.prompt import PromptConfig
 from sketchlm.tokenizer import load_tokenizer
@@ -364,7 +364,7 @@ def test_an_adapter_that_is_not_merged_answers_in_half_precision(tmp_path: Path,
     adapted = adapt(load_llava(base), ModelConfig(lora_rank=4))
     save_bundle(tmp_path / "b", adapted, load_tokenizer(base), BundleInfo("finetune", base))
     bundle = load_bundle(tmp_path / "b", trainable=True, dtype=torch.bfloat16)
-    even_connector(bundle.model, torch.bfloat16)
+    even_trained(bundle.model, torch.bfloat16)
     both = SketchLM(bundle)
     assert both.ask(drawing, photo, "What is it?", max_new_tokens=3).raw is not None
     assert len(both.rank(drawing, [photo]).matches) == 1

@@ -71,9 +71,10 @@ class ModelConfig:
     look at the sketch's before that (sketchlm.fusion), in layers that are trained in full."""
     fusion_layers: int = 1
     """Layers of cross-attention, where there are such."""
-    fusion_gate: float = 0.0
-    """What new layers are multiplied by before they are added: at 0 a model that was trained already begins as it is.
-    Where the rest begins from nothing there is nothing to spare, see `tiny`."""
+    fusion_open: bool = False
+    """Whether new layers add something from the start. Not where the base was trained: it begins as it is, and what
+    they add grows from zero. Where all begins from nothing there is nothing to spare, and fusion learns sooner: after
+    60 steps of `tiny` grounding stood at 0.76 with open layers, 0.96 with closed ones, 0.98 by concatenation."""
     lora_rank: int = 64
     lora_alpha: int = 128
     lora_dropout: float = 0.0
@@ -85,8 +86,8 @@ class ModelConfig:
 
 
 def matched(config: ModelConfig) -> ModelConfig:
-    """The `cross_attention` variant of a model made from nothing that has as many parameters to within a norm and two
-    gates a layer: each layer of fusion takes the place of one of the language model.
+    """The `cross_attention` variant of a model made from nothing with as many parameters, but for a norm a layer: each
+    layer of fusion takes the place of one of the language model.
 
     Raises ValueError for a base whose layers are given, and where no layer would be left.
     """
@@ -309,7 +310,7 @@ def _fuse(llava: Any, config: ModelConfig, seed: int) -> None:
         )
     if wants and not has:
         place = next(llava.model.multi_modal_projector.parameters()).device
-        attach(llava, Fusion(llava.config.text_config, wants, config.fusion_gate, seed).to(place))
+        attach(llava, Fusion(llava.config.text_config, wants, config.fusion_open, seed).to(place))
 
 
 def _how(name: str, config: ModelConfig) -> str:

@@ -202,7 +202,6 @@ def check(config: TrainConfig) -> None:
         ("optimizer.weight_decay", rates.weight_decay, 0, math.inf),
         ("model.lora_rank", model.lora_rank, 1, math.inf),
         ("model.fusion_layers", model.fusion_layers, 1, math.inf),
-        ("model.fusion_gate", model.fusion_gate, 0, 1),
     )
     for name, value, low, high in limits:
         if not low <= value <= high:

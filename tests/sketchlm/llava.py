@@ -120,9 +120,9 @@ def tiny_llava(seed: int = 0, sizes: TinyConfig = SIZES, tokenizer: Any = None) 
     return model
 
 
-def fused(model: Any, layers: int = 1, gate: float = 1.0) -> Any:
+def fused(model: Any, layers: int = 1) -> Any:
     """The same LLaVA with fusion, at random weights that show in its logits."""
-    fusion = Fusion(model.config.text_config, layers, gate, seed=5)
+    fusion = Fusion(model.config.text_config, layers, seed=5)
     shake(fusion, 6)
     attach(model, fusion.eval())
     return model

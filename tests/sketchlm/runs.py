@@ -121,7 +121,7 @@ def with_lora(config: TrainConfig, **changes: Any) -> TrainConfig:
 
 def with_fusion(config: TrainConfig) -> TrainConfig:
     """The same with cross-attention, and with rows that show one picture: some batches hold no others."""
-    model = replace(config.model, fusion="cross_attention", fusion_gate=1.0)
+    model = replace(config.model, fusion="cross_attention", fusion_open=True)
     loader = replace(config.loader, batch_size=1)
     return replace(config, model=model, loader=loader, processor=replace(config.processor, words=0.5))
 

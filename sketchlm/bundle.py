@@ -65,12 +65,12 @@ class BundleInfo:
     prompt: PromptConfig = field(default_factory=PromptConfig)
     classes: tuple[str, ...] = ()
     """Classes that the tower's own loss knows, in order."""
-    fusion_layers: int = 0
-    """Layers of cross-attention, 0 = none (concat); filled in on saving."""
     trained: dict[str, Any] = field(default_factory=dict)
     """Recipe, steps, and the figures of the last step: for a reader; `license`, where one is known."""
     files: dict[str, int] = field(default_factory=dict)
     """Bytes of every file that was saved, filled in on saving."""
+    fusion_layers: int = 0
+    """Layers of cross-attention, 0 = none (concat); filled in on saving."""
 
 
 @dataclass

@@ -8,7 +8,7 @@ READY_WEIGHTS := $(VENV)/.ready-weights
 export SAM2_BUILD_CUDA := 0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo setup sketches instructions describe pretrain finetune evaluate bench-loader bench-loop bench-learn bench-index bench-memory bench-instructions bench-library chaos train-segmenter train-sketcher test test-fast check format bench-sketches lock bench-retrieval
+.PHONY: help demo setup sketches instructions describe pretrain finetune evaluate experiments bench-loader bench-loop bench-learn bench-index bench-memory bench-instructions bench-library chaos train-segmenter train-sketcher test test-fast check format bench-sketches lock bench-retrieval
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-19s %s\n", $$1, $$2}'
@@ -62,6 +62,11 @@ MODEL ?=
 
 evaluate: $(READY)  ## ask a model the questions of the protocols and score it (MODEL=bundle | LLaVA, RECIPE=tiny | learn | paper, AGAINST=folder)
 	@$(PY) -m pipelines.evaluation $(or $(RECIPE),tiny) $(if $(MODEL),--model $(MODEL)) $(if $(AGAINST),--against $(AGAINST)) $(ARGS)
+
+NAME ?=
+
+experiments: $(READY)  ## the paper's claims and open questions, a page of results each (NAME= runs one, without it they are listed)
+	@$(PY) -m pipelines.experiments $(NAME) $(if $(NAME),$(ARGS))
 
 train-segmenter: $(READY_WEIGHTS)  ## train the embedded segmenter on a COCO folder (ARGS="--help")
 	@$(PY) -m pipelines.train_segmenter $(ARGS)

@@ -29,8 +29,8 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from benchmarks.commit import commit
 from data_manifests.schema import SCHEMA_VERSION, Completion
+from pipelines.commit import commit
 from pipelines.sketches import RECIPES
 from sketchgen.config import RunConfig, checked, settings_of
 from sketchgen.output import completions, fingerprint, shard_name

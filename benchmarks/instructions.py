@@ -25,9 +25,9 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from benchmarks.commit import commit
 from benchmarks.watch import Curve, watched
 from data_manifests.vocabulary import vocabulary
+from pipelines.commit import commit
 from sketchgen.output import completions, fingerprint, read_log
 from sketchgen.photo import Photo, PhotoConfig, decode
 from sketchgen.source import ImageFiles, SourceConfig, SourceImage

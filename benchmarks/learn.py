@@ -20,12 +20,13 @@ from typing import Any, Literal
 import tyro
 from rich.console import Console
 
-from benchmarks.commit import commit
 from pipelines import finetune, instructions, pretrain, stages
+from pipelines.commit import commit
 from pipelines.judging import MEASURES, Scores, judge, show
 from sketchgen.shapeworld import CLASSES
-from sketchlm.loop import pin_threads, train
+from sketchlm.loop import train
 from sketchlm.metrics import Figure, differences
+from sketchlm.threads import pin_threads
 from sketchlm.training import TrainConfig, warm_start
 
 HERE = Path(__file__).parent

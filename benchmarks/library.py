@@ -25,14 +25,14 @@ import tyro
 from PIL import Image
 from rich.console import Console
 
-from benchmarks.commit import commit
 from data_manifests.schema import STRIP_SIDE
 from pipelines import instructions
+from pipelines.commit import commit
 from sketchgen.instructions import is_complete, run_instructions
 from sketchlm import Detection, SketchLM
-from sketchlm.loop import pin_threads
 from sketchlm.metrics import BOXES, boxes_row, differences, figures
 from sketchlm.shards import read_samples
+from sketchlm.threads import pin_threads
 
 TABLE = Path(__file__).parent / "library.md"
 OVERLAPS = (0.3, 0.4, 0.5, 0.7)

@@ -33,7 +33,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.commit import commit
+from pipelines.commit import commit
 from sketchlm.collator import IGNORE, PADDING, Batch
 from sketchlm.estimate import known_config, peak_flops
 from sketchlm.loss import LossConfig, Objective, normalise
@@ -155,6 +155,7 @@ def our_batch(rows: Sequence[Row]) -> Batch:
         tasks=torch.where(trained, 0, -1),
         patches=torch.zeros(0),
         extents=torch.zeros(0),
+        shows=torch.zeros(0, dtype=torch.bool),
         patch_index=torch.zeros(0, dtype=torch.long),
         labels=torch.full((2 * len(rows),), -1),
         pairs=torch.zeros(0, 4, dtype=torch.long),

@@ -30,8 +30,8 @@ import tyro
 import webdataset as wds
 from rich.console import Console
 
-from benchmarks.commit import commit
 from data_manifests.schema import STRIP_SIDE, Completion, validate
+from pipelines.commit import commit
 from sketchlm.loader import Loader, LoaderConfig, RawSample
 
 TABLE = Path(__file__).parent / "loader.md"

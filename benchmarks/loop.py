@@ -24,18 +24,19 @@ import torch
 import tyro
 from rich.console import Console
 
-from benchmarks.commit import commit
 from pipelines import instructions, pretrain
+from pipelines.commit import commit
 from pipelines.stages import texts
 from sketchgen.shapeworld import CLASSES
 from sketchlm import estimate
 from sketchlm.checkpoint import save
 from sketchlm.collator import Batch
 from sketchlm.loader import Loader
-from sketchlm.loop import Course, hush, pin_threads
+from sketchlm.loop import Course, hush
 from sketchlm.optimizer import build_optimizers, groups_of
 from sketchlm.parallel import build_accelerator
 from sketchlm.progress import TrainingDisplay
+from sketchlm.threads import pin_threads
 from sketchlm.training import TrainConfig, build_loader, build_parts
 
 TABLE = Path(__file__).parent / "loop.md"

@@ -23,8 +23,8 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from benchmarks.commit import commit
 from benchmarks.watch import Curve, watched
+from pipelines.commit import commit
 from sketchgen.shapeworld import WorldConfig, render, scene_file
 
 PAGE = Path(__file__).with_suffix(".md")

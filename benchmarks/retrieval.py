@@ -28,14 +28,13 @@ import tyro
 from numpy.typing import NDArray
 from rich.console import Console
 
-from benchmarks.commit import commit
 from data_manifests.schema import Query
 from pipelines import instructions
+from pipelines.commit import commit
 from sketchgen.instructions import run_instructions
 from sketchlm.answer import Question, answer
 from sketchlm.bundle import load_bundle
 from sketchlm.loading import processor_of
-from sketchlm.loop import pin_threads
 from sketchlm.metrics import Figure, differences, figures
 from sketchlm.metrics.retrieval import RETRIEVAL, retrieval_row
 from sketchlm.photo import as_photo
@@ -46,6 +45,7 @@ from sketchlm.retrieval.gallery import Gallery, build_gallery
 from sketchlm.retrieval.ranking import TOP_N, Ranking, best, coarse_scores, rank
 from sketchlm.retrieval.scorer import Scorer
 from sketchlm.shards import RawSample, read_samples
+from sketchlm.threads import pin_threads
 from sketchlm.weights import shipped
 
 Found = TypeVar("Found")

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.commit import commit
+from pipelines.commit import commit
 from sketchgen.instance import Instance
 from sketchgen.segmenter import SegmenterConfig
 from sketchgen.segmenters.sam2_common import mixed_precision

@@ -26,7 +26,7 @@ import tyro
 from numpy.typing import NDArray
 from rich.console import Console
 
-from benchmarks.commit import commit
+from pipelines.commit import commit
 from pipelines.sketches import sample
 from sketchgen import engine
 from sketchgen.checks import ChecksConfig

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import warnings
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -47,7 +48,8 @@ def open_picture(
     except Image.DecompressionBombError as error:  # Pillow's own limit, above which it does not even tell the size
         raise ValueError(f"{error}: scale the {what} down") from None
     except Exception as error:  # Pillow's plugins raise almost anything on damaged files
-        seen = f"{type(error).__name__}: {error}"[:200]
+        words = re.sub(r"\s*<_io\.BytesIO[^>]*>", "", str(error))  # where bytes lie in memory
+        seen = f"{type(error).__name__}: {words}"[:200]
         raise ValueError(f"the {what} cannot be read ({seen}): give one of {', '.join(FORMATS)}") from None
 
 
@@ -86,7 +88,7 @@ def _of_array(array: NDArray[Any], what: str) -> Image.Image:
     if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))) or not array.size:
         raise ValueError(
             f"an array of shape {array.shape} is no {what}: give [H, W], [H, W, 3] or [H, W, 4]"
-            + (", and strokes as a list" if what == "sketch" else "")
+            + (", and strokes as a list, [n, 2] or [n, 3]" if what == "sketch" else "")
         )
     if array.dtype == np.bool_:
         array = array.astype(np.uint8) * 255
@@ -98,7 +100,10 @@ def _of_array(array: NDArray[Any], what: str) -> Image.Image:
             raise ValueError(f"{_a(what)} of floats holds {low:g} to {high:g}: scale it to 0 (black) to 1 (white)")
         array = np.rint(array.astype(np.float64) * 255).astype(np.uint8)
     elif array.dtype != np.uint8:
-        raise ValueError(f"{_a(what)} of {array.dtype} is not known: give uint8 (0 to 255), bool or floats (0 to 1)")
+        raise ValueError(
+            f"{_a(what)} of {array.dtype} is not known: give uint8 (0 to 255), bool or floats (0 to 1)"
+            + ("; strokes [n, 3] hold offsets and a pen state of 0 or 1" if what == "sketch" else "")
+        )
     return Image.fromarray(np.ascontiguousarray(array))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from data_manifests.notice import notice
 from data_manifests.picture import MAX_MEGAPIXELS, PictureSource, open_picture
 from data_manifests.schema import STRIP_SIDE
 from data_manifests.strokes import INK, rasterise
@@ -72,18 +72,27 @@ class _Seen:
 
 
 def as_sketch(
-    source: SketchSource, fit: bool = False, strict: bool = False, max_megapixels: float = MAX_MEGAPIXELS
+    source: SketchSource,
+    fit: bool = False,
+    strict: bool = False,
+    max_megapixels: float = MAX_MEGAPIXELS,
+    name: str = "",
 ) -> NDArray[np.uint8]:
     """A user's sketch as the model was trained to see it: [256, 256] uint8, dark strokes on white, aspect kept.
 
     source: a path, the bytes of a file or a PIL picture (first frame, EXIF rotation honoured, any depth and colour
     space); an array [H, W], [H, W, 3] or [H, W, 4] of uint8, uint16, bool (True is white) or floats from 0 to 1; or
-    strokes, as in Quick, Draw! (`[[[x, ...], [y, ...]], ...]`) or as a list of [n, 2] arrays. A stroke that is a list
-    holds axes, one that is an array holds points. Strokes have no frame: they are always fitted (see `rasterise`).
+    strokes, y down:
+    - as in Quick, Draw!, `[[[x, ...], [y, ...]], ...]`, or as a list of [n, 2] arrays. A stroke that is a list holds
+      axes, one that is an array holds points; a single one need not be in a list;
+    - an array [n, 3], as in the npz files of Quick, Draw! (stroke-3): each row holds the offset from the point before,
+      dx and dy, and 1 where the pen is lifted after it, else 0.
+    Strokes have no frame: they are always fitted (see `rasterise`).
     fit: crop to the ink, with a margin of 20 px. Off by default, since a sketch of a shard has to arrive pixel for
     pixel, and drawings of Sketchy and TU-Berlin are trained on in the frame of their files. All training sketches span
     72 to 94 % of the square, so that one which is small in its page is better read with it.
     strict: refuse what looks like a photo or is coloured, instead of warning.
+    name: which of many it is, for errors and warnings (its path, say).
 
     The rules, in this order; tests/data_manifests/test_sketch.py measures them:
     - transparent: put on white; where less than half of it shows and that is light, put on black and inverted;
@@ -96,12 +105,27 @@ def as_sketch(
     Warns with SketchWarning of what was inverted, looks like a photo or is coloured.
     Raises ValueError for what is no picture, one of more than `max_megapixels`, and one without ink.
     """
-    if isinstance(source, (list, tuple)):
-        return _drawn(source)
-    picture = _on_paper(open_picture(source, max_megapixels, "sketch"))
+    told: list[str] = []
+    try:
+        strokes = _strokes_of(source)
+        if strokes is not None:
+            return _drawn(strokes)
+        return _read(open_picture(source, max_megapixels, "sketch"), fit, strict, told)
+    except ValueError as error:
+        if not name or name in str(error):
+            raise
+        raise ValueError(f"{name}: {error}") from None
+    finally:
+        for text in told:
+            notice(f"{name}: {text}" if name else text, SketchWarning)
+
+
+def _read(image: Image.Image, fit: bool, strict: bool, told: list[str]) -> NDArray[np.uint8]:
+    """A picture as a sketch; what was not as expected is added to `told`."""
+    picture = _on_paper(image, told)
     grey = picture.convert("L")
     sketch, seen = _normalised(_contained(grey, STRIP_SIDE))
-    _tell(seen, _colour_share(picture), strict)
+    _tell(seen, _colour_share(picture), strict, told)
     sketch = _centred(sketch)
     if fit and not _is_fitted(sketch):
         sketch = _fitted(_normalised(_contained(grey, 4 * STRIP_SIDE))[0])
@@ -109,7 +133,7 @@ def as_sketch(
     return sketch
 
 
-def _on_paper(image: Image.Image) -> Image.Image:
+def _on_paper(image: Image.Image, told: list[str]) -> Image.Image:
     """What is transparent put on the paper that shows its ink."""
     if image.mode != "RGBA":
         return image
@@ -120,7 +144,7 @@ def _on_paper(image: Image.Image) -> Image.Image:
     flat = Image.alpha_composite(paper, image).convert("RGB")
     if not is_light:
         return flat
-    _warn("the sketch is light ink on a transparent ground: inverted to dark on white")
+    told.append("the sketch is light ink on a transparent ground: inverted to dark on white")
     return ImageOps.invert(flat)
 
 
@@ -131,7 +155,7 @@ def _drawn(strokes: Sequence[Any]) -> NDArray[np.uint8]:
             lines = [_points(stroke) for stroke in strokes]
     except (TypeError, OverflowError, ValueError) as error:
         raise ValueError(
-            f"a list has to hold strokes, [[x, ...], [y, ...]] or an [n, 2] array each ({error})"
+            f"a list has to hold strokes, [[x, ...], [y, ...]] or an [n, 2] array of points each ({error})"
         ) from None
     if not any(len(line) for line in lines):
         raise ValueError(f"the sketch is blank: its {len(lines)} strokes have no point")
@@ -139,13 +163,31 @@ def _drawn(strokes: Sequence[Any]) -> NDArray[np.uint8]:
 
 
 def is_strokes(source: Any) -> bool:
-    """Whether a list is one sketch, a list of strokes, and not a list of sketches. An empty one is none of either."""
-    return isinstance(source, (list, tuple)) and bool(source) and all(map(_is_stroke, source))
+    """Whether a list is one sketch, strokes or a single one, and not a list of sketches. An empty one is neither."""
+    if not isinstance(source, (list, tuple)) or not source:
+        return False
+    return _is_stroke(source) or all(map(_is_stroke, source))
+
+
+def _strokes_of(source: Any) -> Sequence[Any] | None:
+    """A list of strokes of whatever holds some; None of a picture."""
+    if isinstance(source, np.ndarray) and _are_offsets(source):
+        points = np.cumsum(source[:, :2], axis=0, dtype=np.float64)
+        return np.split(points, np.flatnonzero(source[:-1, 2]) + 1)
+    if _is_stroke(source):
+        return [source]
+    return source if isinstance(source, (list, tuple)) else None
+
+
+def _are_offsets(array: NDArray[Any]) -> bool:
+    """Whether an array is stroke-3 and no picture: one three pixels wide, the last of them black, draws nothing."""
+    is_table = array.ndim == 2 and array.shape[1] == 3 and len(array) > 0 and array.dtype.kind in "iuf"
+    return is_table and bool(np.isin(array[:, 2], (0, 1)).all())
 
 
 def _is_stroke(one: Any) -> bool:
     if isinstance(one, np.ndarray):
-        return one.ndim == 2 and one.shape[1] == 2
+        return one.ndim == 2 and one.shape[1] == 2 and one.dtype.kind in "iuf"
     return isinstance(one, (list, tuple)) and len(one) in (2, 3) and all(map(_is_axis, one))
 
 
@@ -327,10 +369,10 @@ def _colour_share(picture: Image.Image) -> float:
     return float((white.max(axis=2) - white.min(axis=2) > COLOURED).mean())
 
 
-def _tell(seen: _Seen, colour: float, strict: bool) -> None:
-    """Warn of what was not as expected; with `strict`, raise ValueError for a photo."""
+def _tell(seen: _Seen, colour: float, strict: bool, told: list[str]) -> None:
+    """Add to `told` what was not as expected; with `strict`, raise ValueError for a photo."""
     if seen.inverted:
-        _warn(
+        told.append(
             f"the sketch is light on dark ({seen.dark:.0%} of it and {seen.border:.0%} of its border are darker than "
             f"{DARK}): inverted to dark on white"
         )
@@ -342,8 +384,4 @@ def _tell(seen: _Seen, colour: float, strict: bool) -> None:
     )
     if strict:
         raise ValueError(f"{what}: give a line drawing, dark on white")
-    _warn(f"{what}; it is used in grey: a line drawing, dark on white, would be read better")
-
-
-def _warn(text: str) -> None:
-    warnings.warn(text, SketchWarning, stacklevel=4)
+    told.append(f"{what}; it is used in grey: a line drawing, dark on white, would be read better")

@@ -91,7 +91,7 @@ def draw(
             for found in read_boxes(said.text)[:1]:
                 outline(right, found, side, FOUND, "-")
             continue
-        row = score(task, one, said, frame).row
+        row = score(task, one, said).row
         right_answer = row["right" if task == "sbir" else "exact"] > 0
         said_text = ("yes" if said.yes >= 0.5 else "no") if task == "sbir" else said.text
         wrapped = textwrap.fill(f"{one.query.question or ASKED[task]} {said_text}", 46)

@@ -23,6 +23,7 @@ from pipelines.protocols import (
     check_chosen,
     chosen,
     classes_of,
+    data_place,
     make_shards,
     named,
     protocol_names,
@@ -35,35 +36,35 @@ from sketchgen.engine import EngineConfig
 from sketchgen.output import locked
 from sketchgen.storage import Storage
 from sketchlm.bundle import Bundle, is_bundle
-from sketchlm.evaluation.asking import EntryPlan, evaluate_entry, gallery_size, questions_of_plan, read_answers
+from sketchlm.evaluation.asking import EntryPlan, evaluate_entry, gallery_size, questions_of_plan
 from sketchlm.evaluation.model import facts_of, short_name
-from sketchlm.evaluation.questions import Samples
+from sketchlm.evaluation.questions import Asked, Samples
 from sketchlm.evaluation.record import (
     RECORD,
     Entry,
     Evaluation,
     Missing,
     ModelFacts,
-    answers_file,
     read_record,
     write_record,
 )
-from sketchlm.evaluation.report import write_report
+from sketchlm.evaluation.report import COMPARISON, write_report
+from sketchlm.evaluation.report.wording import UNSEEN, counted
 from sketchlm.loading import Dtype, Quantization, open_model, processor_of
-from sketchlm.loop import pin_threads
+from sketchlm.threads import pin_threads
 
 LINE_SECONDS = 15.0
 """Without a terminal (a log file, CI) a line this often replaces the live bar."""
 SHOWN: dict[Measured, tuple[str, ...]] = {
     "bbox": ("Acc", "Acc@0.5", "own Acc@0.5", "mean IoU"),
-    "boxes": ("F1, suppressed", "recall, suppressed", "duplicates, suppressed", "duplicates"),
+    "boxes": ("F1, suppressed", "recall, suppressed", "duplicates"),
     "count": ("exact", "exact, present"),
     "vqa": ("VQAv2 accuracy", "exact"),
     "sbir": ("balanced accuracy",),
     "retrieval": ("precision@1", "precision@5", "precision@10", "mAP", "own hit@1"),
     "describe": ("class named", "Acc@0.5"),
 }
-"""Figures of the table at the end; the report has all."""
+"""Figures of the table at the end, which fits a terminal of 80 columns; the report has all."""
 CONTROLS: tuple[Condition, ...] = ("shuffled", "blank", "text")
 
 
@@ -132,11 +133,20 @@ def paper() -> EvaluationConfig:
 RECIPES = {recipe.__name__: recipe for recipe in (tiny, learn, paper)}
 
 
-class Work(NamedTuple):
-    """What is asked of one folder of shards: its entries, each with how many answers it takes."""
+class Planned(NamedTuple):
+    """An entry with its questions."""
 
-    folder: str
-    plans: list[tuple[EntryPlan, int]]
+    plan: EntryPlan
+    asked: list[Asked]
+    answers: int
+    """One a question, of a ranking one for each image of its gallery."""
+
+
+class Work(NamedTuple):
+    """What is asked of one folder of shards."""
+
+    samples: Samples
+    entries: list[Planned]
 
 
 def run(config: EvaluationConfig, console: Console) -> Path | None:
@@ -149,8 +159,8 @@ def run(config: EvaluationConfig, console: Console) -> Path | None:
     names = [protocol.name for protocol in protocols]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"two of the protocols are called {twice[0]!r}: give each manifest a name of its own")
-    if config.against:
-        read_record(config.against)  # before anything is asked
+    out = Path(absolute(config.out or f"out/evaluate/{short_name(config.model)}-{config.recipe}"))
+    against = read_against(config.against, out) if config.against else None
     check_chosen(protocols, config.sketches)
     work, missing = plan(config, protocols, console)
     print_plan(config, work, missing, console)
@@ -158,17 +168,47 @@ def run(config: EvaluationConfig, console: Console) -> Path | None:
         raise ValueError("nothing can be evaluated: the lines above say what is missing, and how to get it")
     if config.dry_run:
         return None
-    out = Path(absolute(config.out or f"out/evaluate/{short_name(config.model)}-{config.recipe}"))
     if config.threads:
         pin_threads(config.threads)
     bundle = open_model(config.model, config.device, config.dtype, config.quantization)
+    model = facts_of(config.model, bundle)
+    if against:
+        check_against(config.against, against, model, work)
     with locked(Storage(str(out))):
-        record = begin(out, config, protocols, facts_of(config.model, bundle), missing)
+        record = begin(out, config, protocols, model, missing)
         record = answer_all(out, record, config, work, bundle, console)
     show(record, console)
     report = write_report(out, Path(config.against) if config.against else None)
     console.print(f"evaluation: [bold]{escape(str(report))}[/]", soft_wrap=True)
+    if against:
+        page = report.with_name(f"{COMPARISON}.html")
+        console.print(f"comparison with {escape(against.model.name)}: [bold]{escape(str(page))}[/]", soft_wrap=True)
     return out
+
+
+def read_against(folder: str, out: Path) -> Evaluation:
+    """The evaluation to compare with. Raises ValueError for what is none, and for the very folder that is written."""
+    if Path(absolute(folder)).resolve() == out.resolve():
+        raise ValueError(
+            f"--against (AGAINST=) is {folder}, where this evaluation itself is written: name that of another model"
+        )
+    return read_record(folder)
+
+
+def check_against(folder: str, against: Evaluation, model: ModelFacts, work: Sequence[Work]) -> None:
+    """Raises ValueError for an evaluation of the same model, and for one that asked nothing of what will be asked."""
+    if against.model.fingerprint == model.fingerprint:
+        raise ValueError(
+            f"--against (AGAINST=) {folder} is of {against.model.name}, and so is this: the same weights and prompt "
+            f"(fingerprint {model.fingerprint}). Name the evaluation of another model, or leave it out"
+        )
+    names = {one.plan.empty().name for part in work for one in part.entries}
+    if not names & {entry.name for entry in against.entries}:
+        there = ", ".join(dict.fromkeys(entry.protocol for entry in against.entries)) or "none"
+        raise ValueError(
+            f"--against (AGAINST=) {folder} has no entry of those that are asked here, its protocols are {there}: "
+            "evaluate both with the same"
+        )
 
 
 def check(config: EvaluationConfig) -> None:
@@ -188,26 +228,31 @@ def plan(config: EvaluationConfig, protocols: Sequence[Protocol], console: Conso
     shards = ShardsConfig(config.data, config.engine, config.shards)
     for protocol in protocols:
         for sketches in chosen(protocol, config.sketches):
-            made = make_shards(protocol, sketches, shards, console)
-            if isinstance(made, Missing):
-                missing.append(made)
+            samples = samples_of(protocol, sketches, shards, console)
+            if isinstance(samples, Missing):
+                missing.append(samples)
                 continue
-            try:
-                samples = Samples(made)
-            except ValueError as error:
-                missing.append(Missing(protocol=protocol.name, sketches=named(sketches), what=str(error)))
-                continue
-            classes = classes_of(protocol, samples)
-            plans = []
-            for one in plans_of(config, protocol, sketches, classes):
+            entries = []
+            for one in plans_of(config, protocol, sketches, classes_of(protocol, samples)):
                 asked = questions_of_plan(one, samples)
                 if asked:
-                    plans.append((one, len(asked) * gallery_size(one, samples)))
+                    entries.append(Planned(one, asked, len(asked) * gallery_size(one, samples)))
                 elif one.condition == protocol.conditions[0]:
-                    what = f"its shards hold no question of {one.task}: {made}"
+                    what = f"its shards hold no question of {one.task}: {samples.folder}"
                     missing.append(Missing(protocol=protocol.name, sketches=one.sketches, what=what))
-            work.append(Work(made, plans))
-    return [one for one in work if one.plans], missing
+            work.append(Work(samples, entries))
+    return [one for one in work if one.entries], missing
+
+
+def samples_of(protocol: Protocol, sketches: str, config: ShardsConfig, console: Console) -> Samples | Missing:
+    """The shards of a protocol with the sketches of one source, made first where they are missing."""
+    made = make_shards(protocol, sketches, config, console)
+    if isinstance(made, Missing):
+        return made
+    try:
+        return Samples(made)
+    except ValueError as error:
+        return Missing(protocol=protocol.name, sketches=named(sketches), what=str(error))
 
 
 def plans_of(
@@ -242,15 +287,31 @@ def plans_of(
 
 def print_plan(config: EvaluationConfig, work: Sequence[Work], missing: Sequence[Missing], console: Console) -> None:
     """What will be asked, and what cannot be."""
-    plans = [one for part in work for one in part.plans]
+    entries = [one for part in work for one in part.entries]
+    questions, answers = sum(len(one.asked) for one in entries), sum(one.answers for one in entries)
+    ranked = f", {answers:,} answers: of a ranking one for each image of its gallery" if answers > questions else ""
     console.print(
-        f"[bold]{escape(short_name(config.model))}[/] on {', '.join(config.protocols)}: {len(plans)} entries, "
-        f"{sum(count for _, count in plans):,} answers",
+        f"[bold]{escape(short_name(config.model))}[/] on {', '.join(config.protocols)}: "
+        f"{counted(len(entries), 'entry', 'entries')}, {counted(questions, 'question')}{ranked}",
         soft_wrap=True,
     )
+    print_missing(config, missing, console)
+
+
+def print_missing(config: EvaluationConfig, missing: Sequence[Missing], console: Console) -> None:
+    """What cannot be asked, then each folder once, with the way to get it."""
     for what in dict.fromkeys(one.what for one in missing):
         places = [" with ".join(filter(None, (one.protocol, one.sketches))) for one in missing if one.what == what]
         console.print(f"[yellow]missing[/] for {', '.join(places)}: {escape(what)}", soft_wrap=True)
+    folders = {name: way for one in missing for name, way in one.folders.items()}
+    if folders:
+        data = data_place(ShardsConfig(config.data))
+        console.print(
+            f"Put into {escape(data)}, each under its name (--data DIR or SKETCH_DATA_DIR names another place):",
+            soft_wrap=True,
+        )
+    for name, way in folders.items():
+        console.print(f"  {escape(name)}/: {escape(way)}", soft_wrap=True)
 
 
 def begin(
@@ -298,7 +359,7 @@ def device_of(config: EvaluationConfig) -> str:
     device = config.device or ("cuda" if torch.cuda.is_available() else "cpu")
     if device.startswith("cuda"):
         return torch.cuda.get_device_name(device)
-    return f"{device}, {torch.get_num_threads()} threads"
+    return f"{device}, {counted(torch.get_num_threads(), 'thread')}"
 
 
 def check_belongs(out: Path, before: Evaluation, now: Evaluation) -> None:
@@ -338,28 +399,20 @@ def answer_all(
     """Every entry that the record lacks is asked and added to it; the record is written after each."""
     entries = {entry.name: entry for entry in record.entries}
     processor = processor_of(bundle)
-    with Display(console, sum(count for part in work for _, count in part.plans)) as display:
+    with Display(console, sum(one.answers for part in work for one in part.entries)) as display:
         for part in work:
-            samples = Samples(part.folder)
-            for one, count in part.plans:
-                asked = questions_of_plan(one, samples)
-                name = one.empty().name
-                display.begin(name, count)
-                whole = read_answers(answers_file(out, one.empty()), one.task, [question.key for question in asked])
-                if name not in entries or whole is None or not pictures_are_there(out, entries[name]):
-                    entries[name] = evaluate_entry(out, one, asked, samples, bundle.model, processor, display.told)
+            for one in part.entries:
+                name = one.plan.empty().name
+                before = entries.get(name)
+                display.begin(name, one.answers)
+                entries[name] = evaluate_entry(
+                    out, one.plan, one.asked, part.samples, bundle.model, processor, display.told, before
+                )
+                if entries[name] is not before:
                     record = record.model_copy(update={"entries": list(entries.values())})
                     write_record(out, record)
                 display.end(entries[name])
     return record
-
-
-def pictures_are_there(out: Path, entry: Entry) -> bool:
-    """Whether no picture of an entry's examples was removed."""
-    places = {
-        place for one in entry.examples for place in (one.sketch, one.image, *(found[0] for found in one.gallery))
-    }
-    return all((out / place).is_file() for place in places if place)
 
 
 class Display:
@@ -398,9 +451,8 @@ class Display:
         self._bar.update(self._task, completed=self._done, rate=self._rate)
         if not self._console.is_terminal and time.monotonic() - self._said > LINE_SECONDS:
             self._said = time.monotonic()
-            left = (self._total - self._done) / max(self._rate, 1e-9)
-            line = f"{self._done:,} of {self._total:,} answers, {self._rate:,.0f}/s, {left / 60:.0f} minutes left"
-            self._console.print(line)
+            left = counted(round((self._total - self._done) / max(self._rate, 1e-9) / 60), "minute")
+            self._console.print(f"{self._done:,} of {self._total:,} answers, {self._rate:,.0f}/s, {left} left")
 
     def end(self, entry: Entry) -> None:
         """The entry is finished, now or before."""
@@ -408,9 +460,8 @@ class Display:
         self._bar.update(self._task, completed=self._done)
         main = next((name for name in SHOWN[entry.task] if name in entry.figures), "")
         figure = f"{main} {entry.figures[main]}" if main else "no figure"
-        self._console.print(
-            f"{entry.name}: {figure}, {entry.questions:,} questions, {entry.seconds:.0f} s", soft_wrap=True
-        )
+        took = f", {entry.seconds:.1f} s" if entry.seconds else ""
+        self._console.print(f"{entry.name}: {figure}, {counted(entry.questions, 'question')}{took}", soft_wrap=True)
 
     @property
     def _rate(self) -> float:
@@ -426,8 +477,8 @@ def show(record: Evaluation, console: Console) -> None:
         title = f"{record.model.name} on {protocol}" + (f" with {sketches}" if sketches else "") + " †" * unseen
         console.print(_table(title, there))
     console.print(
-        "† drawn as training never saw it. shuffled: with the sketch of another question; blank: with a white page; "
-        "text: the class named; constant: the best answer that is always the same.",
+        f"† {UNSEEN}. shuffled: with the sketch of another question; blank: with a white page; text: the class named; "
+        "constant: the best answer that is always the same.",
     )
     if record.missing:
         lacking = dict.fromkeys(" with ".join(filter(None, (one.protocol, one.sketches))) for one in record.missing)
@@ -436,7 +487,7 @@ def show(record: Evaluation, console: Console) -> None:
 
 def _table(title: str, found: dict[tuple[Measured, Condition], Entry]) -> Table:
     """Of one protocol and the sketches of one source, by task and condition."""
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False)
     for name in ("", "asked (95 %)", *CONTROLS, "constant", "n"):
         table.add_column(name, justify="right" if name in (*CONTROLS, "constant", "n") else "left", no_wrap=True)
     for task in dict.fromkeys(task for task, _ in found):

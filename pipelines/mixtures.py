@@ -25,7 +25,7 @@ from data_manifests.schema import (
     source_manifest,
 )
 from pipelines.wording import worded
-from sketchgen.banks import BankConfig
+from sketchgen.banks import BankConfig, Split
 from sketchgen.config import absolute
 from sketchgen.data_card import DATA_CARD, CardPart, PartNumbers, shortfall, write_data_card
 from sketchgen.engine import EngineConfig
@@ -118,7 +118,7 @@ def part_config(part: Part, size: int, config: MixtureConfig) -> InstructionsCon
     if tasks.own and "sketchy" not in names:  # nobody else has drawings of the very photos
         tasks = replace(tasks, own=0.0)
     data = data_folder(config)
-    banks = [_bank_config(name, part, data) for name in names] or [BankConfig(split=part.split)]
+    banks = [bank_config(name, part.split, data, part.banks[name]) for name in names] or [BankConfig(split=part.split)]
     return InstructionsConfig(
         source=_source_config(part, data),
         bank=banks[0],
@@ -173,15 +173,15 @@ def world_config(part: Part) -> WorldConfig:
         raise ValueError(f"part {part.shards!r}: world: {where}: {first['msg']} (seen: {first['input']!r})") from None
 
 
-def _bank_config(name: str, part: Part, data: str) -> BankConfig:
+def bank_config(name: str, split: Split, data: str, weight: float = 1.0) -> BankConfig:
     """shapeworld-hand draws in the styles of training, shapeworld-STYLE in that one."""
     if name.startswith("shapeworld-"):
         styles = TRAINING_STYLES if name == "shapeworld-hand" else (name.removeprefix("shapeworld-"),)
-        return BankConfig("shapeworld-hand", split=part.split, styles=styles, weight=part.banks[name])
+        return BankConfig("shapeworld-hand", split=split, styles=styles, weight=weight)
     if name == "blank":
-        return BankConfig("blank", split=part.split, weight=part.banks[name])
+        return BankConfig("blank", split=split, weight=weight)
     kind: Any = "sketchvcl" if name.startswith("sketchvcl-") else name
-    return BankConfig(kind, root=f"{data}/{name}", split=part.split, weight=part.banks[name])
+    return BankConfig(kind, root=f"{data}/{name}", split=split, weight=weight)
 
 
 def _folder(out: str, part: Part) -> str:

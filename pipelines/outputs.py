@@ -1,5 +1,5 @@
 """`sketchgen verify | stats | retry OUT`: look after the output of `make sketches`, `make instructions` or
-`make describe`."""
+`make describe`; `sketchgen gap A B`: how far two ways of drawing are apart."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from pipelines.exits import clean_exit
+from pipelines.gaps import Measure, run_gap
 from sketchgen.config import RunConfig
 from sketchgen.instructions import InstructionsConfig, run_instructions
 from sketchgen.output import SETTINGS, completions, fingerprint, locked, read_config, shard_name
@@ -61,7 +62,7 @@ class Retry:
 def main() -> None:
     """The command line."""
     command = tyro.extras.subcommand_cli_from_dict(
-        {"verify": Verify, "stats": Stats, "retry": Retry}, prog="sketchgen", description=__doc__
+        {"verify": Verify, "stats": Stats, "retry": Retry, "gap": Measure}, prog="sketchgen", description=__doc__
     )
     console = Console(highlight=False)
     with clean_exit("finished shards are kept, run the same command to go on"):
@@ -69,6 +70,8 @@ def main() -> None:
             bad = run_verify(command, console)
         elif isinstance(command, Stats):
             bad = run_stats(command, console)
+        elif isinstance(command, Measure):
+            bad = run_gap(command, console)
         else:
             bad = run_retry(command, console)
     sys.exit(1 if bad else 0)

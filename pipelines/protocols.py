@@ -41,6 +41,11 @@ class ShardsConfig:
     """A folder for each protocol and the sketches of each source."""
 
 
+def data_place(config: ShardsConfig) -> str:
+    """The folder that holds every source and bank."""
+    return absolute(data_folder(MixtureConfig("", data=config.data)))
+
+
 def read_protocol(name: str) -> Protocol:
     """The protocol of this name, or in this file. Raises ValueError for one that cannot be used."""
     if not name.endswith((".yaml", ".yml")):
@@ -97,13 +102,12 @@ def make_shards(protocol: Protocol, sketches: str, config: ShardsConfig, console
 
     Raises ValueError for a manifest that asks for what is not there, and for a folder that was made otherwise.
     """
-    data = absolute(data_folder(MixtureConfig("", data=config.data)))
+    data = data_place(config)
     if protocol.made:
         return _made(protocol, sketches, config, data, console)
     one = shards_config(protocol, sketches, config)
     if absent := missing_folders(one, data):
-        ways = "; ".join(f"{name}/: {way}" for name, way in absent.items())
-        return Missing(protocol=protocol.name, sketches=named(sketches), what=f"{data} lacks {ways}")
+        return _lacking(protocol, sketches, data, absent)
     try:
         whole = is_complete(one)
     except (ValueError, OSError) as error:
@@ -133,7 +137,13 @@ def _made(protocol: Protocol, sketches: str, config: ShardsConfig, data: str, co
         return folder
     flags = f"--source.root {data}/{protocol.source} --source.split {protocol.split} --out {folder}"
     way = f'made on your machine: make sketches RECIPE={protocol.source} ARGS="{flags}"'
-    return Missing(protocol=protocol.name, sketches=sketches, what=f"{data} lacks {sketches}/: {way}")
+    return _lacking(protocol, sketches, data, {sketches: way})
+
+
+def _lacking(protocol: Protocol, sketches: str, data: str, folders: dict[str, str]) -> Missing:
+    """folders: each with the way to get it."""
+    what = f"{data} lacks {' and '.join(f'{name}/' for name in folders)}"
+    return Missing(protocol=protocol.name, sketches=named(sketches), what=what, folders=folders)
 
 
 def made_config(protocol: Protocol, sketches: str, config: ShardsConfig) -> RunConfig:
@@ -154,7 +164,7 @@ def named(sketches: str) -> str:
 
 
 def style_of(protocol: Protocol, sketches: str) -> Literal["seen", "unseen", ""]:
-    """Whether training saw this way of drawing."""
+    """Whether training is to see this way of drawing: what the protocol says, whatever a model was trained on."""
     if sketches == NONE:
         return ""
     return "unseen" if protocol.sketches[sketches].unseen else "seen"

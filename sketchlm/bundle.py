@@ -5,7 +5,8 @@
     adapter/            PEFT: LoRA and connector, where a base model lies elsewhere (`base` names it)
     tokenizer*.json, preprocessor_config.json, processor_config.json, chat_template.jinja
     fusion.safetensors                  layers of cross-attention (sketchlm.fusion), where there are such
-    heads.safetensors                   what serves the loss alone (sketchlm.loss), where there is such
+    heads.safetensors                   what the loss needs beside the model (sketchlm.loss), where there is such;
+                                        of a contrastive one it is the coarse search of retrieval as well
     README.md           card
 
 A folder gets its name when it is whole. Weights are safetensors: nothing is ever unpickled.
@@ -224,7 +225,8 @@ def export(folder: str | Path, out: Path, **options: Any) -> None:
 
 
 def compact(folder: str | Path, out: Path, **trained: Any) -> None:
-    """Write the same bundle in half precision, without what serves the loss alone: half the bytes, to ship.
+    """Write the same bundle in half precision, without its heads: half the bytes, to ship. What its coarse search was
+    trained with goes as well: save that of the old heads and the new model (contrastive_embedding) into the folder.
 
     trained: what its record and card say beside what they said (`license`, say).
     """

@@ -29,10 +29,10 @@ class Batch:
     pixel_values [U, 3, S, S] uint8; image_index [N] the picture of each slot, in reading order;
     input_ids, position_ids, segments [B, L]; targets [B, L]: the token to predict *at* a position
     (already shifted), IGNORE elsewhere; weights [B, L] float of each target; tasks [B, L] the number of
-    its task (see TASKS), -1 elsewhere; patches [V, C + 1, G, G], extents [V, 4, G, G] and patch_index [V] for photos
-    whose masks are known (see Picture); labels [U] class of a sketch, -1 elsewhere; pairs [R, 4] for each row that
-    shows a sketch of known class and a photo of known masks: row, place of the photo's first token, place in
-    `patches`, class.
+    its task (see TASKS), -1 elsewhere; patches [V, C + 1, G, G], extents [V, 4, G, G], shows [V, C] bool and
+    patch_index [V] for photos whose masks are known (see Picture); labels [U] class of a sketch, -1 elsewhere;
+    pairs [R, 4] for each row that shows a sketch of known class and a photo of known masks: row, place of the photo's
+    first token, place in `patches`, class.
     """
 
     pixel_values: Tensor
@@ -45,6 +45,7 @@ class Batch:
     tasks: Tensor
     patches: Tensor
     extents: Tensor
+    shows: Tensor
     patch_index: Tensor
     labels: Tensor
     pairs: Tensor
@@ -130,6 +131,7 @@ class Collator:
             tasks=torch.from_numpy(tasks),
             patches=_stacked([shown[number].patches for number in known]),
             extents=_stacked([shown[number].extents for number in known]),
+            shows=_stacked([shown[number].shows for number in known]).bool(),
             patch_index=torch.tensor(known, dtype=torch.long),
             labels=torch.tensor([picture.label for picture in shown]),
             pairs=self._pairs(items, {id(shown[number]): place for place, number in enumerate(known)}),

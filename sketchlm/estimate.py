@@ -325,7 +325,8 @@ def planned_objective(config: TrainConfig, texts: Sequence[str], classes: Sequen
         model: Any = LlavaForConditionalGeneration(planned_config(base, config, texts))
         if fusion_layers:
             attach(model, Fusion(model.config.text_config, fusion_layers))
-        return Objective(adapt(model, config.model), replace(config.loss, box_sigma=0.0), (), len(classes))
+        losses = replace(config.loss, box_sigma=0.0)
+        return Objective(adapt(model, config.model), losses, (), len(classes), [(0,)] * len(classes))
 
 
 def planned_config(base: str, config: TrainConfig, texts: Sequence[str]) -> LlavaConfig:

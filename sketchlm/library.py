@@ -18,16 +18,16 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, TypeVar, overload
+from typing import Any, Literal, NamedTuple, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
+from data_manifests.notice import notice
 from data_manifests.schema import Query
 from data_manifests.sketch import SketchSource, as_sketch, is_strokes
 from sketchlm.answer import Question, answer, chance_of, read_count, span_of_count
@@ -58,18 +58,19 @@ UNTRAINED = (
 class SketchLM:
     """A model that reads a sketch, an image and words.
 
-    Each of `detect`, `count` and `ask` takes one image, or a list of images and gives a list; with a list, `sketch` may
-    be a list of as many, or one for all. `rank` puts the images of a gallery in order.
+    Each of `detect`, `count` and `ask` takes one sketch, one image (and one question), or lists of as many, and then
+    gives a list; what is one beside a list is one for all. `rank` puts the images of a gallery in order.
 
-    A sketch is a path, a PIL picture, an array, or strokes (`[[[x, ...], [y, ...]], ...]`): dark on white, or turned so
-    with a warning (see `as_sketch`). None: no sketch, and `text` names the object. Both: `text` says more about what is
-    drawn ("the red one").
+    A sketch is a path, a PIL picture, an array, or strokes (`[[[x, ...], [y, ...]], ...]`, or an array [n, 3] of
+    offsets and pen states): dark on white, or turned so with a warning (see `as_sketch`). None: no sketch, and `text`
+    names the object. Both: `text` says more about what is drawn ("the red one").
     An image is a path, a URL, a PIL picture or an array, in any orientation that its EXIF tells; boxes are pixels of
     the upright image.
 
     What cannot be used raises ValueError; in a list of images the broken ones become results with a `reason`, so that
     the others are not lost. An answer that cannot be read is a result with `raw` and a `reason`, always.
-    One model may be used by several threads: they take turns.
+    One model may be used by several threads: they take turns. How many threads PyTorch computes with is the caller's:
+    on a CPU that does other work a small model is far faster after `torch.set_num_threads(1)`.
     """
 
     def __init__(self, bundle: Bundle) -> None:
@@ -129,14 +130,13 @@ class SketchLM:
         """
         config = DetectionConfig(multiple, overlap, min_score)
         frame = self.processor.config.prompt.frame
-        results: list[Detection] = []
+
+        def found(group: _Group) -> list[Detection]:
+            boxes = detect(self.bundle.model, self.processor, group.questions, config, batch, max_new_tokens)
+            return [_detection(*row, frame) for row in zip(boxes, group.readable, group.sizes, strict=True)]
+
         asked = _Asked("bbox", sketch, image, text)
-        for group in self._groups(asked, batch):
-            with self._turn:
-                found = detect(self.bundle.model, self.processor, group.questions, config, batch, max_new_tokens)
-            given = [_detection(*row, frame) for row in zip(found, group.readable, group.sizes, strict=True)]
-            results += group.all(given, lambda reason, shown: Detection((), "", shown, reason))
-        return results if asked.is_list else results[0]
+        return self._answers(asked, batch, found, lambda place, reason: Detection((), "", place.shown, reason))
 
     @overload
     def count(
@@ -151,18 +151,21 @@ class SketchLM:
     ) -> Count | list[Count]:
         """How many of what is drawn are in the image."""
 
-        results: list[Count] = []
+        def counted(group: _Group) -> list[Count]:
+            said = answer(self.bundle.model, self.processor, group.questions, batch)
+            return [_count(*row) for row in zip(said, group.readable, strict=True)]
+
         asked = _Asked("count", sketch, image, text)
-        for group in self._groups(asked, batch):
-            with self._turn:
-                found = answer(self.bundle.model, self.processor, group.questions, batch)
-            given = [_count(*row) for row in zip(found, group.readable, strict=True)]
-            results += group.all(given, lambda reason, shown: Count(None, 0.0, "", shown, reason))
-        return results if asked.is_list else results[0]
+        return self._answers(asked, batch, counted, lambda place, reason: Count(None, 0.0, "", place.shown, reason))
 
     @overload
     def ask(
-        self, sketch: SketchSource | None, image: list[Any], question: str, *, max_new_tokens: int = 128,
+        self, sketch: SketchSource | None, image: list[Any], question: str | list[str], *, max_new_tokens: int = 128,
+        brief: bool = True, batch: int = BATCH
+    ) -> list[Reply]: ...  # fmt: skip
+    @overload
+    def ask(
+        self, sketch: SketchSource | None, image: PhotoSource, question: list[str], *, max_new_tokens: int = 128,
         brief: bool = True, batch: int = BATCH
     ) -> list[Reply]: ...  # fmt: skip
     @overload
@@ -174,27 +177,23 @@ class SketchLM:
         self,
         sketch: SketchSource | None,
         image: PhotoSource | list[Any],
-        question: str,
+        question: str | list[str],
         *,
         max_new_tokens: int = 128,
         brief: bool = True,
         batch: int = BATCH,
     ) -> Reply | list[Reply]:
-        """The answer to a question about sketch and image, or the image alone.
+        """The answer to a question about sketch and image, or the image alone; of a list of questions, a list.
 
         brief: ask for a word or phrase, where the model was trained to give one, as LLaVA-1.5 is for VQA.
         """
-        if not question.strip():
-            raise ValueError("the question is empty: ask something")
 
-        results: list[Reply] = []
+        def replied(group: _Group) -> list[Reply]:
+            said = answer(self.bundle.model, self.processor, group.questions, batch, max_new_tokens)
+            return [_reply(*row) for row in zip(said, group.readable, strict=True)]
+
         asked = _Asked("vqa", sketch, image, question=question, brief=brief)
-        for group in self._groups(asked, batch):
-            with self._turn:
-                found = answer(self.bundle.model, self.processor, group.questions, batch, max_new_tokens)
-            given = [_reply(one, question, shown) for one, shown in zip(found, group.readable, strict=True)]
-            results += group.all(given, lambda reason, shown: Reply("", "", shown, reason, question))
-        return results if asked.is_list else results[0]
+        return self._answers(asked, batch, replied, lambda at, reason: Reply("", "", at.shown, reason, at.question))
 
     def gallery(
         self, images: PhotoFiles | list[Any], folder: str | os.PathLike[str] = "", *, keep_features: bool = True,
@@ -204,7 +203,8 @@ class SketchLM:
 
         images: a folder, a file, a pattern (`photos/**/*.jpg`) or a list of such, which are kept in `folder` ("" = the
         user's cache) and, when asked for again, only looked at where they are new or have changed; a build that was
-        stopped goes on. Or a list with URLs, pictures or arrays in it, which is kept in memory.
+        stopped goes on. What the folder keeps beside them stays there, and is not searched. Or a list with URLs,
+        pictures or arrays in it, which is kept in memory.
         keep_features: False keeps what the coarse search compares alone (some kB an image, in place of 1.2 MB of
         LLaVA's). seen: told how many of how many files are done.
         What cannot be read is named in `broken` of the result. Raises ValueError where nothing can be.
@@ -240,12 +240,12 @@ class SketchLM:
         found = gallery if isinstance(gallery, Gallery) else self.gallery(gallery)
         is_list = _are_sketches(sketch)
         many: Any = sketch if is_list else [sketch]
-        sketches = [None if one is None else as_sketch(one) for one in many]
+        sketches = _drawn(many, is_list)
         words = (text or "").strip()
         if not words and any(one is None for one in sketches):
             raise ValueError("there is neither a sketch nor a text: draw the object, or name it (text=...)")
         if isinstance(self.embedding, PooledEmbedding) and not exhaustive and len(found) > top_n:
-            warnings.warn(UNTRAINED, stacklevel=2)
+            notice(UNTRAINED)
         results = []
         for one in sketches:
             probe: Any = words if one is None else self.processor.sketch_pixels(one)
@@ -272,7 +272,7 @@ class SketchLM:
                 name = f"{name} (#{number})" if name in given or name in broken else name
                 try:
                     kept = _kept(image)
-                    rgb = as_photo(kept)
+                    rgb = as_photo(kept, name=name if kept is not image else "")
                 except ValueError as error:
                     broken[name] = str(error)
                 else:
@@ -283,49 +283,91 @@ class SketchLM:
         found = gallery_of(readable(), self.scorer, self.embedding)
         return replace(found, broken=broken, given=given)
 
-    def _groups(self, asked: _Asked, batch: int) -> Iterator[_Group]:
-        """What is asked, `batch` images at a time."""
+    def _answers(
+        self,
+        asked: _Asked,
+        batch: int,
+        given: Callable[[_Group], list[Result]],
+        broken: Callable[[_Place, str], Result],
+    ) -> Any:
+        """A result for each place, in order; the only one where no list was given.
+
+        given: those of a group's places that can be shown; broken: that of one which cannot be, and why.
+        """
         if batch < 1:
             raise ValueError(f"batch is {batch}, must be at least 1")
+        results: list[Result] = []
         for start in range(0, len(asked.images), batch):
-            yield self._group(asked, range(start, min(start + batch, len(asked.images))))
+            group = self._group(asked, range(start, min(start + batch, len(asked.images))))
+            with self._turn:
+                rest = iter(given(group))
+            results += [broken(place, reason) if reason else next(rest) for place, reason in group.places]
+        return results if asked.is_list else results[0]
 
-    def _group(self, asked: _Asked, places: Iterable[int]) -> _Group:
+    def _group(self, asked: _Asked, numbers: Iterable[int]) -> _Group:
         group = _Group()
-        for place in places:
-            sketch = asked.sketches[place]
-            shown = Shown(asked.images[place], sketch, asked.text)
-            try:
-                shown = replace(shown, image=_kept(shown.image))
-                rgb = as_photo(shown.image)
-            except ValueError as error:
+        looks: dict[int, _Look | str] = {}  # several questions about one image look at it once
+        for number in numbers:
+            image, sketch, question = asked.images[number], asked.sketches[number], asked.questions[number]
+            look = looks[id(image)] = looks.get(id(image)) or self._look(image)
+            if isinstance(look, str):
                 if not asked.is_list:
-                    raise
-                group.places.append((shown, str(error)))
+                    raise ValueError(look)
+                group.places.append((_Place(Shown(image, sketch, asked.text), question), look))
                 continue
-            pictures: tuple[Picture, ...] = (Picture(self.processor.pixels(rgb)),)
+            pictures: tuple[Picture, ...] = (Picture(look.pixels),)
             if sketch is not None:
                 pictures = (Picture(self.processor.sketch_pixels(sketch)), *pictures)
-            group.places.append((shown, ""))
-            group.sizes.append((rgb.shape[1], rgb.shape[0]))
-            group.questions.append(asked.question_about(pictures))
+            group.places.append((_Place(Shown(look.image, sketch, asked.text), question), ""))
+            group.sizes.append(look.size)
+            group.questions.append(asked.question_about(pictures, question))
         return group
+
+    def _look(self, image: Any) -> _Look | str:
+        """An image, or why it is none, its path or URL named."""
+        try:
+            kept = _kept(image)
+            rgb = as_photo(kept, name=image if kept is not image else "")
+        except ValueError as error:
+            return str(error)
+        return _Look(kept, self.processor.pixels(rgb), (rgb.shape[1], rgb.shape[0]))
+
+
+class _Look(NamedTuple):
+    """What was seen of an image."""
+
+    image: Any
+    """As it is kept in results."""
+    pixels: NDArray[np.uint8]
+    """[3, S, S], as the tower sees it."""
+    size: tuple[int, int]
+    """Width and height of the upright image."""
+
+
+class _Place(NamedTuple):
+    """What was shown, and asked about it."""
+
+    shown: Shown
+    question: str
 
 
 class _Asked:
-    """One question of one or many images: as many sketches [256, 256] (or None) as images, and the words."""
+    """What is asked about one or many images: as many sketches [256, 256] (or None) and questions, and the words."""
 
     def __init__(
-        self, task: Task, sketch: Any, image: Any, text: str = "", question: str = "", brief: bool = True
+        self, task: Task, sketch: Any, image: Any, text: str = "", question: str | list[str] = "", brief: bool = True
     ) -> None:
-        self.task, self.text, self.question, self.brief = task, (text or "").strip(), question.strip(), brief
-        sketches, self.images, self.is_list = _pairs(sketch, image)
+        self.task, self.text, self.brief = task, (text or "").strip(), brief
+        are_sketches = _are_sketches(sketch)
+        (sketches, self.images, questions), self.is_list = _together(
+            sketches=(sketch, are_sketches), images=(image, _is_list(image)), questions=(question, _is_list(question))
+        )
+        self.questions = [_worded(one) for one in questions] if task == "vqa" else questions
         if task != "vqa" and not self.text and any(one is None for one in sketches):
             raise ValueError("there is neither a sketch nor a text: draw the object, or name it (text=...)")
-        drawn = {id(one): None if one is None else as_sketch(one) for one in sketches}
-        self.sketches = [drawn[id(one)] for one in sketches]
+        self.sketches = _drawn(sketches, are_sketches)
 
-    def question_about(self, pictures: tuple[Picture, ...]) -> Question:
+    def question_about(self, pictures: tuple[Picture, ...], question: str) -> Question:
         row = len(pictures) - 2
         query = Query(
             query_id="",
@@ -334,7 +376,7 @@ class _Asked:
             category=self.text if row < 0 else "",
             boxes=[],
             count=-1,
-            question=self.question,
+            question=question,
             answers=["" if self.brief else "an answer that is longer than a phrase"],
             match=-1,
             answer_source="",
@@ -346,35 +388,41 @@ class _Asked:
 class _Group:
     """Images that are asked about together."""
 
-    places: list[tuple[Shown, str]] = field(default_factory=list)
+    places: list[tuple[_Place, str]] = field(default_factory=list)
     """What was shown, and why it cannot be; "" where it can."""
     questions: list[Question] = field(default_factory=list)
     """Of those that can be shown, in their order."""
     sizes: list[tuple[int, int]] = field(default_factory=list)
 
     @property
-    def readable(self) -> list[Shown]:
-        return [shown for shown, reason in self.places if not reason]
-
-    def all(self, given: list[Result], broken: Callable[[str, Shown], Result]) -> list[Result]:
-        """A result for each image, in order."""
-        rest = iter(given)
-        return [broken(reason, shown) if reason else next(rest) for shown, reason in self.places]
+    def readable(self) -> list[_Place]:
+        return [place for place, reason in self.places if not reason]
 
 
-def _pairs(sketch: Any, image: Any) -> tuple[list[Any], list[Any], bool]:
-    """As many sketches as images, and whether a list was given."""
-    are_images = isinstance(image, (list, tuple))
-    are_sketches = _are_sketches(sketch)
-    images = _as_list(image)
-    sketches = list(sketch) if are_sketches else [sketch]
-    if are_sketches and not are_images:
-        images *= len(sketches)
-    if are_images and not are_sketches:
-        sketches *= len(images)
-    if len(images) != len(sketches):
-        raise ValueError(f"{len(sketches)} sketches and {len(images)} images: give one for all, or as many")
-    return sketches, images, are_images or are_sketches
+def _together(**given: tuple[Any, bool]) -> tuple[list[list[Any]], bool]:
+    """As many of each, and whether any is a list; given: by name, one for all or a list, and which of both it is."""
+    lengths = {name: len(value) for name, (value, is_list) in given.items() if is_list}
+    if len(set(lengths.values())) > 1:
+        seen = " and ".join(f"{length} {name}" for name, length in lengths.items())
+        raise ValueError(f"{seen}: give one for all, or as many")
+    length = next(iter(lengths.values()), 1)
+    return [list(value) if is_list else [value] * length for value, is_list in given.values()], bool(lengths)
+
+
+def _drawn(sketches: Sequence[Any], is_list: bool) -> list[NDArray[np.uint8] | None]:
+    """Each sketch as the model sees it; of a list, errors and warnings name it by its path or place."""
+    drawn: dict[int, NDArray[np.uint8] | None] = {}
+    for place, one in enumerate(sketches):
+        if id(one) not in drawn:
+            name = os.fspath(one) if isinstance(one, (str, os.PathLike)) else f"sketch #{place}"
+            drawn[id(one)] = None if one is None else as_sketch(one, name=name if is_list else "")
+    return [drawn[id(one)] for one in sketches]
+
+
+def _worded(question: Any) -> str:
+    if not isinstance(question, str) or not question.strip():
+        raise ValueError("the question is empty: ask something")
+    return question.strip()
 
 
 def _are_files(images: Any) -> bool:
@@ -387,12 +435,16 @@ def _is_path(image: Any) -> bool:
 
 
 def _as_list(images: Any) -> list[Any]:
-    return list(images) if isinstance(images, (list, tuple)) else [images]
+    return list(images) if _is_list(images) else [images]
+
+
+def _is_list(given: Any) -> bool:
+    return isinstance(given, (list, tuple))
 
 
 def _are_sketches(sketch: Any) -> bool:
     """Whether it is a list of sketches, and not one of strokes."""
-    return isinstance(sketch, (list, tuple)) and not is_strokes(sketch)
+    return _is_list(sketch) and not is_strokes(sketch)
 
 
 def _spread(images: Iterable[Any]) -> list[Any]:
@@ -414,7 +466,7 @@ def _kept(image: Any) -> Any:
     return fetched(image) if isinstance(image, str) and "://" in image else image
 
 
-def _detection(found: Boxes, shown: Shown, size: tuple[int, int], frame: Any) -> Detection:
+def _detection(found: Boxes, place: _Place, size: tuple[int, int], frame: Any) -> Detection:
     boxes = tuple(Box(*from_frame(one.box, size, frame), one.score) for one in found.kept)
     boxes = tuple(box for box in boxes if box.x1 < box.x2 and box.y1 < box.y2)  # not those that lie in the padding
     reason = ""
@@ -422,16 +474,17 @@ def _detection(found: Boxes, shown: Shown, size: tuple[int, int], frame: Any) ->
         reason = "no box is sure enough, or inside the image" if found.named else "the answer holds no box"
     elif not found.answer.ended:
         reason = CUT
-    return Detection(boxes, found.answer.text, shown, reason, len(found.named) - len(boxes))
+    return Detection(boxes, found.answer.text, place.shown, reason, len(found.named) - len(boxes))
 
 
-def _count(given: Any, shown: Shown) -> Count:
+def _count(given: Any, place: _Place) -> Count:
     number = read_count(given.text)
     if number < 0:
-        return Count(None, 0.0, given.text, shown, "the answer holds no number")
-    return Count(number, chance_of(given.tokens, [span_of_count(given.text)]), given.text, shown)
+        return Count(None, 0.0, given.text, place.shown, "the answer holds no number")
+    return Count(number, chance_of(given.tokens, [span_of_count(given.text)]), given.text, place.shown)
 
 
-def _reply(given: Any, question: str, shown: Shown) -> Reply:
+def _reply(given: Any, place: _Place) -> Reply:
     reason = "" if given.ended else CUT
-    return Reply(given.text, given.text, shown, reason or ("" if given.text else "the answer is empty"), question)
+    reason = reason or ("" if given.text else "the answer is empty")
+    return Reply(given.text, given.text, place.shown, reason, place.question)

@@ -28,6 +28,7 @@ from sketchlm.model import unwrap
 from sketchlm.optimizer import build_optimizers, groups_of, set_rates
 from sketchlm.parallel import accumulating, build_accelerator, check_parallel, of_all, of_first, shard, spread, whole
 from sketchlm.progress import TrainingDisplay, print_plan
+from sketchlm.threads import pin_threads
 from sketchlm.training import Parts, TrainConfig, build_loader, build_parts, check, settings_of, write_settings
 
 
@@ -42,11 +43,13 @@ class Stopped(Exception):  # noqa: N818
 @dataclass(frozen=True)
 class Step:
     """Figures of one step, over all processes: mean loss of its answer tokens (weights of tasks applied), the
-    auxiliary ones, norm of the gradient, share of the full rate, plain loss by task. asked_to_stop: by anyone."""
+    auxiliary ones, the contrastive one among them as it is, norm of the gradient, share of the full rate, plain loss
+    by task. asked_to_stop: by anyone."""
 
     step: int
     loss: float
     auxiliary: float
+    contrastive: float
     norm: float
     factor: float
     queries: int
@@ -194,7 +197,7 @@ class Course:
         factor = set_rates(self._optimizers, step, config.steps, config.optimizer)
         # the mean is over all answer tokens of the step, on whichever rank and in whichever batch they lie
         weight = accelerator.reduce(sum(batch.weights.sum() for batch in batches), "sum").clamp(min=1e-9)
-        sums = torch.zeros(5 + 2 * len(TASKS), dtype=torch.float64, device=accelerator.device)
+        sums = torch.zeros(6 + 2 * len(TASKS), dtype=torch.float64, device=accelerator.device)
         for number, batch in enumerate(batches):
             with accumulating(self._objective, accelerator, number == len(batches) - 1):
                 sums += self._backward(batch, weight, len(batches))
@@ -203,7 +206,7 @@ class Course:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         sums[4] = asked
-        loss, auxiliary, queries, tokens, stop, *by_task = accelerator.reduce(sums, "sum").tolist()
+        loss, auxiliary, queries, tokens, stop, contrastive, *by_task = accelerator.reduce(sums, "sum").tolist()
         norm = float(whole(norm))
         if not math.isfinite(loss) or not math.isfinite(norm):
             raise FloatingPointError(
@@ -214,25 +217,27 @@ class Course:
                 + (f" or --optimizer.muon-lr (now {config.optimizer.muon_lr:g})" * (config.optimizer.name == "muon"))
             )
         seen = {task: by_task[2 * i] / by_task[2 * i + 1] for i, task in enumerate(TASKS) if by_task[2 * i + 1]}
-        return Step(step, loss, auxiliary, norm, factor, int(queries), int(tokens), seen, stop > 0)
+        return Step(step, loss, auxiliary, contrastive, norm, factor, int(queries), int(tokens), seen, stop > 0)
 
     def _backward(self, batch: Batch, weight: torch.Tensor, batches: int) -> torch.Tensor:
-        """One batch; returns its share of [loss, auxiliary loss, queries, tokens, 0, by task...] over all processes."""
+        """One batch; returns its share of [loss, auxiliary loss, queries, tokens, 0, contrastive loss, by task...] over
+        all processes."""
         accelerator, world = self._accelerator, self._accelerator.num_processes
         half = self._config.precision == "bf16"
         with torch.autocast(accelerator.device.type, torch.bfloat16, enabled=half):
             if self._config.stage == "tower":
                 auxiliary = self._objective(batch, tower_only=True)
                 loss = trained = auxiliary / (batches * world)
-                by_task = auxiliary.new_zeros(len(TASKS), 2)
+                contrastive, by_task = auxiliary.new_zeros(()), auxiliary.new_zeros(len(TASKS), 2)
             else:
                 found = self._objective(batch)
-                auxiliary, by_task = found.auxiliary, found.by_task
+                auxiliary, contrastive, by_task = found.auxiliary, found.contrastive, found.by_task
                 loss = found.total / weight
                 trained = loss + auxiliary / (batches * world)
         # the exchange takes the mean of all ranks, and the weight is of all ranks already
         accelerator.backward(trained * (world * self._times))
-        figures = [loss, auxiliary / (batches * world), batch.num_queries, batch.num_tokens, 0.0]
+        even = 1 / (batches * world)  # each batch has the same say in these means, whatever is in it
+        figures = [loss, auxiliary * even, batch.num_queries, batch.num_tokens, 0.0, contrastive * even]
         head = torch.stack([torch.as_tensor(value, device=weight.device).detach().double() for value in figures])
         return torch.cat([head, by_task.flatten().double()])
 
@@ -359,12 +364,3 @@ def hush() -> None:
 
     logging.disable_progress_bar()
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft|accelerate|torch)\.")
-
-
-def pin_threads(threads: int) -> None:
-    """Fix the threads of this process: sums in another order give other bits."""
-    import cv2
-
-    cv2.setNumThreads(1)
-    if threads:
-        torch.set_num_threads(threads)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sketchlm.collator import IGNORE, TASKS, Batch, attention_mask
+from sketchlm.contrast import ContrastiveHead
 from sketchlm.fusion import embed
 from sketchlm.model import num_image_tokens, unwrap
 
@@ -31,16 +32,34 @@ class LossConfig:
     show what the sketch shows, and the box of what each shows (needs masks, and sketches of known classes);
     0 = none. From yes and no alone 20,000 questions taught a small model nothing, with this 6,000 do, and boxes
     begin to be learned (benchmarks/learn.md)."""
+    contrastive: float = 0.0
+    """Weight of a loss on what the connector makes of pictures: which photos of a batch show what a sketch shows, and
+    what the name of a class says (needs sketches, and objects in photos, of known classes); 0 = none. Its head is the
+    coarse search of retrieval (sketchlm.contrast)."""
+    contrastive_dim: int = 64
+    """Features that it compares."""
 
 
 class Loss(NamedTuple):
-    """total: weighted sum over answer tokens, to be divided by `weight`; auxiliary: the tower's own loss and
-    grounding, by their weights; by_task [T, 2]: plain sum of cross entropies and number of tokens of each task."""
+    """total: weighted sum over answer tokens, to be divided by `weight`; auxiliary: the tower's own loss, grounding
+    and the contrastive loss, by their weights; contrastive: the last of these alone, as it is; by_task [T, 2]: plain
+    sum of cross entropies and number of tokens of each task."""
 
     total: Tensor
     weight: Tensor
     auxiliary: Tensor
+    contrastive: Tensor
     by_task: Tensor
+
+
+class States(NamedTuple):
+    """What a model makes of a batch: the last hidden states [B, L, D], those half way up (where they are asked for,
+    else the last again), and each picture [U, P, ...] as the tower and as the connector gives it."""
+
+    last: Tensor
+    middle: Tensor
+    tower: Tensor
+    connected: Tensor
 
 
 PLACE_WEIGHT = 0.5
@@ -176,8 +195,19 @@ class Objective(nn.Module):
     place: Tensor
     numbers: Tensor
 
-    def __init__(self, model: nn.Module, config: LossConfig, numbers: Sequence[int] = (), classes: int = 0) -> None:
-        """numbers: token ids of 0.00 ... 1.00 in order (none: no smoothing); classes: of the tower's loss."""
+    def __init__(
+        self,
+        model: nn.Module,
+        config: LossConfig,
+        numbers: Sequence[int] = (),
+        classes: int = 0,
+        names: Sequence[Sequence[int]] = (),
+    ) -> None:
+        """numbers: token ids of 0.00 ... 1.00 in order (none: no smoothing); classes: of the tower's loss; names: token
+        ids of each class's name, for the contrastive loss.
+
+        Raises ValueError for a loss that lacks what it is made of.
+        """
         super().__init__()
         self.model = model
         self.config = config
@@ -195,20 +225,37 @@ class Objective(nn.Module):
         self.grounding_head: GroundingHead | None = None
         if config.grounding > 0:
             self.grounding_head = GroundingHead(unwrap(model).config.text_config.hidden_size)
+        self.contrastive_head: ContrastiveHead | None = None
+        if config.contrastive > 0:
+            if not names:
+                raise ValueError("loss.contrastive needs classes, and the base bundle names none; set it to 0")
+            self.contrastive_head = ContrastiveHead(
+                unwrap(model).config.text_config.hidden_size, config.contrastive_dim, names, num_image_tokens(model)
+            )
         for parameter in unread(unwrap(model)):
             parameter.requires_grad_(False)  # no loss reaches it, and DDP would wait for its gradient
 
     @property
     def heads(self) -> nn.ModuleDict:
-        """What serves the loss alone, by name: a later stage goes on with it."""
-        found = {"tower": self.tower_head, "grounding": self.grounding_head}
+        """What the loss needs beside the model, by name: a later stage goes on with it."""
+        found = {"tower": self.tower_head, "grounding": self.grounding_head, "contrast": self.contrastive_head}
         return nn.ModuleDict({name: head for name, head in found.items() if head is not None})
 
     def load_heads(self, weights: dict[str, Tensor]) -> None:
-        """Weights of the heads of an earlier stage, `tower.` or `grounding.` before their names; those that are not
-        among them begin anew."""
+        """Weights of the heads of an earlier stage, `tower.`, `grounding.` or `contrast.` before their names; those
+        that are not among them begin anew.
+
+        Raises ValueError where a head has other sizes than it had.
+        """
         for name, head in self.heads.items():
             if mine := {key.removeprefix(f"{name}."): w for key, w in weights.items() if key.startswith(f"{name}.")}:
+                own = {key: tuple(w.shape) for key, w in head.state_dict().items()}
+                there = {key: tuple(w.shape) for key, w in mine.items()}
+                if differ := sorted(key for key in own | there if own.get(key) != there.get(key)):
+                    raise ValueError(
+                        f"the base bundle's head {name!r} has {differ[0]} {there.get(differ[0])}, these settings make "
+                        f"it {own.get(differ[0])}: take the settings of the stage before (loss.contrastive_dim)"
+                    )
                 head.load_state_dict(mine)
 
     def forward(self, batch: Batch, tower_only: bool = False) -> Any:
@@ -216,21 +263,31 @@ class Objective(nn.Module):
         if tower_only:
             assert self.tower_head is not None, "loss.tower is 0"
             return self.tower_head(tower_features(unwrap(self.model), batch.pixel_values), batch)
-        hidden, features, middle = states(self.model, batch, self.grounding_head is not None)
+        found = states(self.model, batch, self.grounding_head is not None)
         trained = batch.targets != IGNORE
         targets, weights, tasks = batch.targets[trained], batch.weights[trained], batch.tasks[trained]
         # the head only where it is needed: of 1,200 tokens of a LLaVA row some 30 are answers
-        logits = unwrap(self.model).lm_head(hidden[trained]).float()
+        logits = unwrap(self.model).lm_head(found.last[trained]).float()
         plain = F.cross_entropy(logits, targets, reduction="none")
         losses = self._smoothed(logits, targets, plain)
         by_task = torch.zeros(len(TASKS), 2, device=plain.device)
         by_task.index_add_(0, tasks, torch.stack([plain.detach(), torch.ones_like(plain)], dim=1))
-        auxiliary = losses.new_zeros(())
+        auxiliary, contrastive = self._auxiliary(found, batch)
+        return Loss((losses * weights).sum(), weights.sum(), auxiliary, contrastive, by_task)
+
+    def _auxiliary(self, found: States, batch: Batch) -> tuple[Tensor, Tensor]:
+        """What the heads add, by their weights; and the contrastive loss alone, as it is."""
+        auxiliary = contrastive = found.last.new_zeros((), dtype=torch.float)
         if self.tower_head is not None:
-            auxiliary = auxiliary + self.config.tower * self.tower_head(features, batch)
+            auxiliary = auxiliary + self.config.tower * self.tower_head(found.tower, batch)
         if self.grounding_head is not None:
-            auxiliary = auxiliary + self.config.grounding * self.grounding_head(middle, batch, self._number_logits())
-        return Loss((losses * weights).sum(), weights.sum(), auxiliary, by_task)
+            grounding = self.grounding_head(found.middle, batch, self._number_logits())
+            auxiliary = auxiliary + self.config.grounding * grounding
+        if self.contrastive_head is not None:
+            words = unwrap(self.model).get_input_embeddings()
+            contrastive = self.contrastive_head(found.connected, batch, words)
+            auxiliary = auxiliary + self.config.contrastive * contrastive
+        return auxiliary, contrastive.detach()
 
     def _number_logits(self) -> Callable[[Tensor], Tensor] | None:
         """Hidden states to logits of 0.00 ... 1.00, where each of these is one token."""
@@ -252,20 +309,19 @@ class Objective(nn.Module):
 
 def encode(model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
     """Hidden states [B, L, D] of a packed batch, and the tower's features [U, P, D_tower]."""
-    hidden, features, _ = states(model, batch)
-    return hidden, features
+    found = states(model, batch)
+    return found.last, found.tower
 
 
-def states(model: Any, batch: Batch, middle: bool = False) -> tuple[Tensor, Tensor, Tensor]:
-    """Last hidden states [B, L, D] of a packed batch, the tower's features [U, P, D_tower], and the hidden states
-    half way up (`middle`, else the last again).
+def states(model: Any, batch: Batch, middle: bool = False) -> States:
+    """`States` of a packed batch; middle: those half way up are wanted.
 
     Each picture goes through the tower once, however many rows show it.
     """
     llava = unwrap(model)
     features = tower_features(llava, batch.pixel_values)
-    shown = llava.model.multi_modal_projector(features)[batch.image_index]
-    embedded = embed(llava.model, shown, batch.input_ids)
+    connected = llava.model.multi_modal_projector(features)
+    embedded = embed(llava.model, connected[batch.image_index], batch.input_ids)
     outputs = llava.model.language_model(
         inputs_embeds=embedded,
         attention_mask=attention_mask(batch.segments, embedded.dtype),
@@ -274,7 +330,8 @@ def states(model: Any, batch: Batch, middle: bool = False) -> tuple[Tensor, Tens
         output_hidden_states=middle,
     )
     last = outputs.last_hidden_state
-    return last, features, outputs.hidden_states[len(outputs.hidden_states) // 2] if middle else last
+    half = outputs.hidden_states[len(outputs.hidden_states) // 2] if middle else last
+    return States(last, half, features, connected)
 
 
 def tower_features(llava: Any, pixel_values: Tensor) -> Tensor:

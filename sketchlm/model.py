@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from sketchlm.fusion import Fusion, attach, fusion_of
+from sketchlm.hub import within_reach
 from sketchlm.tokenizer import first_line
 
 if TYPE_CHECKING:
@@ -192,11 +193,12 @@ def load_llava(base: str, **options: Any) -> LlavaForConditionalGeneration:
     check_place(base)
     settings = {"dtype": torch.float32, "use_safetensors": True, "ignore_mismatched_sizes": True} | options
     with _reading(base):  # without its config.json transformers would fill the memory with a model of default size
-        config = AutoConfig.from_pretrained(base)
+        found = base if Path(base).is_dir() else within_reach(base, "config.json")
+        config = AutoConfig.from_pretrained(found)
     _check_config(config, base)
     with _reading(base):
         model, info = LlavaForConditionalGeneration.from_pretrained(
-            base, config=config, output_loading_info=True, **settings
+            found, config=config, output_loading_info=True, **settings
         )
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if bad := sorted(map(str, info.get(kind) or [])):
@@ -222,16 +224,25 @@ def base_options(config: ModelConfig, precision: str) -> dict[str, Any]:
             raise ValueError("model.four_bit: a 4-bit base cannot be trained itself; use language lora, tower frozen")
         if find_spec("bitsandbytes") is None or not torch.cuda.is_available():
             raise ValueError("model.four_bit needs a GPU and bitsandbytes: pip install bitsandbytes, or leave it off")
-        from transformers import BitsAndBytesConfig
-
-        options["quantization_config"] = BitsAndBytesConfig(
-            load_in_4bit=True,
-            bnb_4bit_quant_type="nf4",
-            bnb_4bit_use_double_quant=True,
-            bnb_4bit_compute_dtype=half or torch.float32,
-            llm_int8_skip_modules=["vision_tower", "multi_modal_projector", "lm_head"],
-        )
+        options["quantization_config"] = quantized(4, half or torch.float32)
     return options
+
+
+def quantized(bits: Literal[4, 8], dtype: torch.dtype) -> Any:
+    """How `load_llava` makes the language model's weights small, for training and for answering alike: an adapter fits
+    the very weights that it was trained on. dtype: in which it computes with 4 bits; 8 bits have their own."""
+    from transformers import BitsAndBytesConfig
+
+    left = ["vision_tower", "multi_modal_projector", "lm_head"]
+    if bits == 8:
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=left)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+        llm_int8_skip_modules=left,
+    )
 
 
 def _check_config(config: Any, base: str) -> None:

@@ -21,15 +21,15 @@ SECONDS = 30
 """For a picture behind a URL to arrive."""
 
 
-def as_photo(source: PhotoSource, max_megapixels: float = MAX_MEGAPIXELS) -> NDArray[np.uint8]:
+def as_photo(source: PhotoSource, max_megapixels: float = MAX_MEGAPIXELS, name: str = "") -> NDArray[np.uint8]:
     """[H, W, 3] uint8 RGB, upright (EXIF), its first frame, what is transparent on white.
 
     Raises ValueError for what is no picture or cannot be fetched, and for one of more than `max_megapixels`, before it
-    is decoded; the message names a path or URL.
+    is decoded; the message names a path or URL, or `name` (where the bytes came from, say).
     """
-    named = os.fspath(source) if isinstance(source, (str, os.PathLike)) else ""
+    named = os.fspath(source) if isinstance(source, (str, os.PathLike)) else name
     try:
-        data = fetched(named) if "://" in named else source
+        data = fetched(source) if isinstance(source, str) and "://" in source else source
         picture = open_picture(data, max_megapixels, "image")
     except ValueError as error:
         raise ValueError(f"{named}: {error}" if named and named not in str(error) else str(error)) from None

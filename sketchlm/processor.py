@@ -65,15 +65,17 @@ class Branch:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One image for the tower. pixels: [3, S, S] uint8; what it shows serves the tower's own loss, for photos with
-    masks: `patches` [C + 1, G, G] float shares of each patch by class (last: background), `extents` [4, G, G] float
-    the box (shares of the frame) of the object that a patch shows, NaN where it shows none;
-    `label` the class of a sketch, -1 where unknown.
+    """One image for the tower. pixels: [3, S, S] uint8; what it shows serves the losses beside that of answers, for
+    photos with masks: `patches` [C + 1, G, G] float shares of each patch by class (last: background), `extents`
+    [4, G, G] float the box (shares of the frame) of the object that a patch shows, NaN where it shows none, `shows`
+    [C] bool the classes of its objects, those without a mask among them; `label` the class of a sketch, -1 where
+    unknown.
     """
 
     pixels: NDArray[np.uint8]
     patches: NDArray[np.float32] | None = None
     extents: NDArray[np.float32] | None = None
+    shows: NDArray[np.bool_] | None = None
     label: int = -1
 
 
@@ -293,15 +295,19 @@ class Processor:
             found[row] = Picture(self.sketch_pixels(grey), label=label)
         return found
 
-    def _shown(self, record: Sample) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """`patches` and `extents` of a photo (see Picture)."""
+    def _shown(self, record: Sample) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
+        """`patches`, `extents` and `shows` of a photo (see Picture)."""
         shape = (self.grid, self.grid)
         shares = np.zeros((len(self.classes) + 1, *shape), np.float32)
         extents = np.full((4, *shape), np.nan, np.float32)
         most = np.full(shape, LEAST_SHOWN, np.float32)
+        shows = np.zeros(len(self.classes), np.bool_)
         for thing in record.objects:
             number = self.classes.get(thing.category, -1)
-            if number < 0 or thing.mask.size == [0, 0]:
+            if number < 0:
+                continue
+            shows[number] = True
+            if thing.mask.size == [0, 0]:
                 continue
             square = pad_to_square(decode_mask(thing.mask.size, thing.mask.counts), 0)
             share = cv2.resize(square.astype(np.float32), shape, interpolation=cv2.INTER_AREA)
@@ -309,7 +315,7 @@ class Processor:
             box = to_frame(thing.box, (record.image.width, record.image.height), "padded")
             extents[:, share > most] = np.asarray(box, np.float32)[:, None]
             most = np.maximum(most, share)
-        return sharpened(shares), extents
+        return sharpened(shares), extents, shows
 
 
 def in_words(queries: Sequence[Query]) -> list[Query]:

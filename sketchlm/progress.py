@@ -157,6 +157,7 @@ class TrainingDisplay:
         if self._peak:
             rates["mfu"] = self._flops_per_token * rates["tokens_s"] / self._peak
         figures = {"loss": step.loss, "auxiliary": step.auxiliary, "norm": step.norm, "rate": step.factor}
+        figures |= {"contrastive": step.contrastive} if self._config.loss.contrastive > 0 else {}
         figures |= {f"loss_{task}": value for task, value in step.by_task.items()}
         self._record(step, figures, rates)
         self._smooth = step.loss if self._smooth is None else 0.95 * self._smooth + 0.05 * step.loss

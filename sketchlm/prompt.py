@@ -6,7 +6,7 @@ The shards hold facts; what is asked in which words is drawn here, at training t
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from data_manifests.schema import Query
 from sketchlm.frame import Frame, to_frame
@@ -19,6 +19,8 @@ VICUNA = (
 SHORT = "\nAnswer the question using a single word or phrase."
 SHORT_WORDS = 5
 """Words of a phrase: questions whose answers are longer do not ask for one."""
+MARK = "{# sketchlm: "
+"""Begins the comment of a chat template that says the rest of a `PromptConfig`."""
 TURN = " ASSISTANT:"
 """Between question and answer; the answer follows after a space, and ends with the tokenizer's `</s>`."""
 
@@ -135,8 +137,10 @@ def answer_of(query: Query, size: tuple[int, int], config: PromptConfig) -> str:
 def chat_template(config: PromptConfig) -> str:
     """The same prompt as a Jinja template, for other software that runs the model; images come first.
 
-    Turns of `user` and `assistant`; what other roles say is left out.
+    Turns of `user` and `assistant`; what other roles say is left out. A comment at its end says the rest of the
+    config, for `read_template`.
     """
+    rest = {name: value for name, value in asdict(config).items() if name != "system"}
     system = f"{config.system} " if config.system else ""
     return (
         "{{ " + json.dumps(system) + " }}{% for message in messages %}"
@@ -149,7 +153,19 @@ def chat_template(config: PromptConfig) -> str:
         "{% for part in said if part['type'] == 'text' %}{{ ' ASSISTANT: ' + part['text'] + '</s>' }}{% endfor %}"
         "{% endif %}{% endfor %}"
         "{% if add_generation_prompt %}{{ ' ASSISTANT:' }}{% endif %}"
+        f"{MARK}{json.dumps(rest)} #}}"
     )
+
+
+def read_template(template: str) -> PromptConfig | None:
+    """The config that a chat template of ours was made from; None of any other."""
+    body, _, rest = template.rpartition(MARK)
+    try:
+        system, _ = json.JSONDecoder().raw_decode(body, len("{{ "))
+        config = PromptConfig(system.removesuffix(" "), **json.loads(rest.removesuffix(" #}")))
+    except (ValueError, TypeError, AttributeError):
+        return None
+    return config if chat_template(config) == template else None
 
 
 def box_text(boxes: list[list[float]], size: tuple[int, int], config: PromptConfig) -> str:

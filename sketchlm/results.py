@@ -8,6 +8,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,9 @@ HEIGHT = 320
 WIDEST = 1600
 """Of an image, pixels: wider ones are lower."""
 GAP = 12
+LINE = 22
+"""Height of a line of words, pixels."""
+Font: TypeAlias = ImageFont.FreeTypeFont | ImageFont.ImageFont
 FOUND, SHADE = "#ffd33d", "#1d2129"
 THUMBNAIL, ACROSS = 160, 5
 
@@ -52,17 +56,35 @@ class Picture:
         self.picture().show()
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write it; the ending tells the format. Raises ValueError for an ending that is none."""
+        """Write it; the ending tells the format, folders that are missing are made. Raises ValueError where it cannot
+        be written, and for an ending that is none."""
+        check_savable(path)
         picture = self.picture()
         try:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
             picture.save(Path(path))
-        except (ValueError, KeyError) as error:
-            raise ValueError(f"cannot save {os.fspath(path)}: {error}; name it .png or .jpg") from None
+        except OSError as error:
+            raise ValueError(f"cannot save {os.fspath(path)}: {error}; name another place") from None
 
     def _repr_png_(self) -> bytes:
         data = io.BytesIO()
         self.picture().save(data, "PNG")
         return data.getvalue()
+
+
+def check_savable(path: str | os.PathLike[str]) -> None:
+    """Raise ValueError for a name that no picture can have: `save` would, once there is one."""
+    place = Path(path)
+    kind = Image.registered_extensions().get(place.suffix.lower())
+    if kind not in Image.SAVE:
+        raise ValueError(
+            f"cannot save {place}: {place.suffix or 'no ending'} is no kind of picture; name it .png or .jpg"
+        )
+    there = next(folder for folder in (place, *place.absolute().parents) if folder.exists())
+    if there.is_dir() == (there == place):  # a folder of that name, or a file where a folder has to be
+        raise ValueError(
+            f"cannot save {place}: {there} is a {'folder' if there.is_dir() else 'file'}; name another place"
+        )
 
 
 @dataclass(frozen=True)
@@ -105,9 +127,10 @@ class Detection(Picture):
             for colour, width in ((SHADE, 5), (FOUND, 3)):
                 draw.rectangle((x1, y1, x2, y2), outline=colour, width=width)
             label = f"{box.score:.2f}"
-            top = max(y1 - 18, 0)
-            draw.rectangle((x1, top, x1 + draw.textlength(label, font) + 8, top + 18), fill=FOUND)
-            draw.text((x1 + 4, top + 1), label, fill=SHADE, font=font)
+            wide = draw.textlength(label, font) + 8
+            left, top = max(min(x1, image.width - wide), 0), max(y1 - 18, 0)
+            draw.rectangle((left, top, left + wide, top + 18), fill=FOUND)
+            draw.text((left + 4, top + 1), label, fill=SHADE, font=font)
         return _beside(self.shown.sketch, image, self.reason or "")
 
 
@@ -142,9 +165,8 @@ class Reply(Picture):
 
     def picture(self) -> Image.Image:
         """The sketch beside the image, question and answer below."""
-        return _beside(
-            self.shown.sketch, _scaled(as_photo(self.shown.image))[0], f"{self.question}  {self.text or self.reason}"
-        )
+        said = "\n".join(filter(None, (self.question, self.text, self.reason)))
+        return _beside(self.shown.sketch, _scaled(as_photo(self.shown.image))[0], said)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,16 +227,38 @@ def _grid(tiles: Sequence[Image.Image]) -> Image.Image:
 
 
 def _beside(sketch: NDArray[np.uint8] | None, image: Image.Image, words: str) -> Image.Image:
-    """Sketch and image side by side on white, words below."""
+    """Sketch and image side by side on white, words below in as many lines as they take."""
     left = 0 if sketch is None else HEIGHT // 2 + GAP
-    below = 28 if words.strip() else 0
-    sheet = Image.new("RGB", (GAP + left + image.width + GAP, GAP + image.height + below + GAP), "white")
+    font = ImageFont.load_default(16)
+    wide = max(left + image.width, HEIGHT if words.strip() else 0)
+    lines = _wrapped(words, font, wide)
+    high = max(image.height, 0 if sketch is None else HEIGHT // 2)
+    below = 6 + LINE * len(lines) if lines else 0
+    sheet = Image.new("RGB", (GAP + wide + GAP, GAP + high + below + GAP), "white")
     if sketch is not None:
         small = Image.fromarray(sketch).convert("RGB").resize((HEIGHT // 2, HEIGHT // 2), Image.Resampling.LANCZOS)
         sheet.paste(small, (GAP, GAP))
         ImageDraw.Draw(sheet).rectangle((GAP, GAP, GAP + HEIGHT // 2 - 1, GAP + HEIGHT // 2 - 1), outline="#c3ccd9")
     sheet.paste(image, (GAP + left, GAP))
-    if below:
-        font = ImageFont.load_default(16)
-        ImageDraw.Draw(sheet).text((GAP, GAP + image.height + 6), words.strip(), fill=SHADE, font=font)
+    for number, line in enumerate(lines):
+        place = (GAP, GAP + high + 6 + LINE * number)
+        ImageDraw.Draw(sheet).text(place, line, fill=SHADE, font=font)
     return sheet
+
+
+def _wrapped(words: str, font: Font, wide: int) -> list[str]:
+    """Lines that are at most so many pixels wide; a word that is wider is cut where it has to be."""
+    lines: list[str] = []
+    for paragraph in words.strip().splitlines():
+        line = ""
+        for word in paragraph.split():
+            if line and font.getlength(f"{line} {word}") > wide:
+                lines.append(line)
+                line = ""
+            line = f"{line} {word}" if line else word
+            while font.getlength(line) > wide and len(line) > 1:
+                fits = next(n for n in range(len(line) - 1, 0, -1) if n == 1 or font.getlength(line[:n]) <= wide)
+                lines.append(line[:fits])
+                line = line[fits:]
+        lines.append(line)
+    return lines

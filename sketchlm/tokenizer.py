@@ -97,6 +97,11 @@ def pieces_id(pieces: dict[str, None], piece: str) -> int:
     return list(pieces).index(piece)
 
 
+def class_tokens(tokenizer: PreTrainedTokenizerFast, classes: Sequence[str]) -> list[list[int]]:
+    """Ids of each class's name, alone."""
+    return [list(tokenizer(name, add_special_tokens=False)["input_ids"]) for name in classes]
+
+
 def number_tokens(tokenizer: PreTrainedTokenizerFast) -> Sequence[int]:
     """Ids of 0.00, 0.01, ... 1.00 in order; () where the vocabulary lacks them (any real Llama)."""
     ids = tokenizer.convert_tokens_to_ids([f"{value / 100:.2f}" for value in range(101)])

@@ -27,7 +27,7 @@ from sketchlm.model import (
 )
 from sketchlm.optimizer import OptimizerConfig
 from sketchlm.processor import Processor, ProcessorConfig, check_processor
-from sketchlm.tokenizer import build_tokenizer, load_tokenizer, number_tokens
+from sketchlm.tokenizer import build_tokenizer, class_tokens, load_tokenizer, number_tokens
 
 
 @dataclass(frozen=True)
@@ -133,10 +133,12 @@ def build_parts(config: TrainConfig, texts: Sequence[str], classes: Sequence[str
     model = adapt(model, config.model, config.seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        objective = Objective(model, config.loss, number_tokens(tokenizer), len(classes))
+        names = class_tokens(tokenizer, classes)
+        objective = Objective(model, config.loss, number_tokens(tokenizer), len(classes), names)
     objective.load_heads(heads)
     vision = unwrap(model).config.vision_config
-    shows = config.loss.tower > 0 or config.loss.grounding > 0  # these learn from what a patch shows
+    losses = config.loss
+    shows = losses.tower > 0 or losses.grounding > 0 or losses.contrastive > 0  # these learn from what a photo shows
     processor = Processor(
         tokenizer,
         vision.image_size,
@@ -202,6 +204,8 @@ def check(config: TrainConfig) -> None:
         ("optimizer.weight_decay", rates.weight_decay, 0, math.inf),
         ("model.lora_rank", model.lora_rank, 1, math.inf),
         ("model.fusion_layers", model.fusion_layers, 1, math.inf),
+        ("loss.contrastive", config.loss.contrastive, 0, math.inf),
+        ("loss.contrastive_dim", config.loss.contrastive_dim, 1, math.inf),
     )
     for name, value, low, high in limits:
         if not low <= value <= high:
@@ -217,6 +221,8 @@ def check(config: TrainConfig) -> None:
         raise ValueError(f"model.fusion is {model.fusion}, but stage tower trains the tower alone: take concat for it")
     if config.stage == "tower" and config.loss.tower <= 0:
         raise ValueError("stage tower trains by loss.tower alone, which is 0: set it, or leave the stage out")
+    if config.stage == "tower" and config.loss.contrastive > 0:
+        raise ValueError("stage tower trains by loss.tower alone, and nothing in it by loss.contrastive: set that to 0")
     check_base(model.base)
 
 

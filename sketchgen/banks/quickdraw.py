@@ -38,7 +38,7 @@ class QuickDrawBank:
     """
 
     def __init__(self, folder: Path, split: str, width: float) -> None:
-        """split: train or val, by `key_id`; width: of the lines, pixels of a 256 px square.
+        """split: train or val, by `key_id`, "" = both; width: of the lines, pixels of a 256 px square.
 
         Raises ValueError for a folder without such files, for two of one class, and for a name that is not UTF-8.
         """
@@ -76,7 +76,8 @@ class QuickDrawBank:
         except OSError as error:
             raise ValueError(f"{printable(path)} cannot be read ({error.strerror}): {AGAIN}") from None
         raise ValueError(
-            f"{printable(path)} holds no recognised drawing for {self._split} in {useless.total():,} lines: "
+            f"{printable(path)} holds no recognised drawing{f' for {self._split}' if self._split else ''} in "
+            f"{useless.total():,} lines: "
             + ", ".join(f"{useless[kind]:,} {kind}" for kind in get_args(Useless))
             + f"; {AGAIN}"
         )
@@ -92,7 +93,7 @@ class QuickDrawBank:
             key = str(row["key_id"])
             if row["recognized"] is not True:
                 return "unrecognised"
-            if split_of(SOURCE, key) != self._split:
+            if self._split not in ("", split_of(SOURCE, key)):
                 return "of the other split"
             return key, strokes_of(row["drawing"])
         except (ValueError, KeyError, TypeError, OverflowError, RecursionError):

@@ -36,19 +36,22 @@ class SketchVclBank:
     """The written sketches of an output folder. A photo and all its sketches belong to one split."""
 
     def __init__(self, folder: Path, split: str) -> None:
-        """Raises ValueError for a folder without finished shards, and for a shard whose ledger is not as it was made or
+        """split: train or val; "" = all, of shards of questions as well: to be measured, not trained on.
+
+        Raises ValueError for a folder without finished shards, and for a shard whose ledger is not as it was made or
         whose tar is not as long."""
         self._folder = folder
-        naming = _source_of(folder)
+        naming = _source_of(folder, of_questions=not split)
         found: dict[str, array[int]] = {}
         for record in sorted(path for path in folder.glob("*.json") if RECORD.fullmatch(path.name)):
             for category, image_id, place in _written(record):
-                if split_of(SOURCE, image_id) == split:
+                if split in ("", split_of(SOURCE, image_id)):
                     name = vocabulary().read(category, naming).name
                     found.setdefault(name, array("q")).extend(place)
         if not found:
             raise ValueError(
-                f"{printable(folder)} holds no sketch for {split}: the output of `make sketches` is expected there"
+                f"{printable(folder)} holds no sketch{f' for {split}' if split else ''}: the output of `make sketches` "
+                "is expected there"
             )
         self._places = {name: found[name] for name in sorted(found)}
         """Shard, sample and row of each sketch, one after the other, by class."""
@@ -117,7 +120,7 @@ def _written(path: Path) -> list[tuple[str, str, tuple[int, int, int]]]:
         return [
             (row["category"], row["image_id"], (record.shard, int(row["key"].partition("-")[2]), row["row"]))
             for row in rows
-            if row["status"] == "written"
+            if row["status"] == "written" and row["row"] >= 0  # a question may have no sketch
         ]
     except ValidationError as error:
         raise _damaged(file, f"no completion record: {error.errors()[0]['msg']}") from None
@@ -132,10 +135,12 @@ def _damaged(path: Path, what: str) -> ValueError:
     )
 
 
-def _source_of(folder: Path) -> str:
-    """Which source the sketches were made of: class names are read as it means them."""
+def _source_of(folder: Path, of_questions: bool) -> str:
+    """Which source the sketches were made of: class names are read as it means them; those of questions are ours."""
     try:
         settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+        if of_questions and "sketcher" not in settings:
+            return ""
         settings["sketcher"]  # shards of questions have none
         return str(settings["source"]["name"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):

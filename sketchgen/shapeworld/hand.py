@@ -98,13 +98,19 @@ class HandBank:
 
 def draw_by_hand(category: str, style: str, level: int, dice: Dice) -> NDArray[np.uint8]:
     """One sketch [256, 256] uint8. level: 0 = hardly more than the outline, 2 = everything."""
+    lines, margin = lines_by_hand(category, style, level, dice)
+    if style == HELD_OUT_STYLE:
+        return _brush(lines, margin, dice)
+    return rasterise(lines, SIDE, dice.between(*STYLES[style].width), margin)
+
+
+def lines_by_hand(category: str, style: str, level: int, dice: Dice) -> tuple[list[NDArray[np.float32]], int]:
+    """The lines of a sketch, [n, 2] xy in shape units (the longer side of the drawing is about 1), before any is drawn;
+    and the margin that they leave, in pixels of SIDE."""
     strokes = outline(_posed(SHAPES[category](dice), dice), level)
     how = _BRUSH if style == HELD_OUT_STYLE else STYLES[style]
     margin = dice.whole(14, 36)
-    lines = _drawn(strokes, how, dice)
-    if style == HELD_OUT_STYLE:
-        return _brush(lines, margin, dice)
-    return rasterise(lines, SIDE, dice.between(*how.width), margin)
+    return _drawn(strokes, how, dice), margin
 
 
 def _posed(parts: list[Part], dice: Dice) -> list[Part]:

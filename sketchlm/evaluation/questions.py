@@ -32,6 +32,7 @@ class Samples:
     def __init__(self, url: str, limit: int = 0) -> None:
         """limit: only the first N samples; 0 = all. Raises ValueError for a folder that holds no finished shard, or
         one that has changed since it was made."""
+        self.folder = url
         self._places: list[tuple[Shard, Entry]] = []
         for shard in read_folder(url).shards:
             check_bytes(Path(shard.url), shard)

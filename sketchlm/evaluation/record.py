@@ -80,7 +80,7 @@ class Entry(_Record):
     sketches: str
     """Where the sketches come from: name of a bank; "" where there are none."""
     style: Style
-    """Whether training saw this way of drawing; "" where there is no sketch."""
+    """Whether training is to see this way of drawing, as the protocol says; "" where there is no sketch."""
     condition: Condition
     questions: int
     images: int
@@ -89,6 +89,7 @@ class Entry(_Record):
     constant: dict[str, float] = {}
     """What the best answer that is always the same reaches, where that is known."""
     seconds: float = 0.0
+    """Of the asking; 0 = not known, of a run that was killed after the answers and before the record."""
     examples: list[Example] = []
 
     @property
@@ -104,7 +105,9 @@ class Missing(_Record):
     protocol: str
     sketches: str
     what: str
-    """What is missing where, and how to get it."""
+    """What is missing where, and what to do about it."""
+    folders: dict[str, str] = {}
+    """Those that the data folder lacks, each with the way to get it; {} in records from before it was kept."""
 
 
 class Evaluation(_Record):

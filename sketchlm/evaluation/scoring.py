@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from data_manifests.schema import Measured
-from sketchlm.answer import read_boxes, read_count
+from sketchlm.answer import read_count
 from sketchlm.evaluation.measures import FIELDS, MEASURES, OWN, RANKED, DescribeRow
 from sketchlm.evaluation.questions import Asked
 from sketchlm.evaluation.record import AnswerRecord
@@ -35,7 +35,7 @@ FIRST = 10
 
 
 class Said(NamedTuple):
-    """What a model answered. boxes: those of a task that asks for boxes, pixels of the image, with how sure each is."""
+    """What a model answered. boxes: where it gives some, xyxy pixels of the image; scores: how sure it is of each."""
 
     text: str
     yes: float = 0.5
@@ -50,57 +50,53 @@ def figures_of(task: Measured, records: Sequence[AnswerRecord]) -> dict[str, Fig
     return {name: figure for name, figure in found.items() if figure.n and not math.isnan(figure.value)}
 
 
-def score(task: Measured, asked: Asked, said: Said, frame: Frame) -> AnswerRecord:
-    """One answer, read and compared. frame: what the numbers of its boxes are shares of. Not for rankings."""
-    return SCORERS[task](asked, said, frame)
+def score(task: Measured, asked: Asked, said: Said) -> AnswerRecord:
+    """One answer, read and compared. Not for rankings."""
+    return SCORERS[task](asked, said)
 
 
-def boxes_of(text: str, asked: Asked, frame: Frame) -> list[tuple[float, float, float, float]]:
-    """The boxes that a text names, in its order, xyxy pixels of the image; what lies beside the image is left out."""
-    size = (asked.image.width, asked.image.height)
-    found = [from_frame(box, size, frame) for box in read_boxes(text)]
-    return [box for box in found if box[0] < box[2] and box[1] < box[3]]
+def _bbox(asked: Asked, said: Said) -> AnswerRecord:
+    row = box_row(said.boxes[0] if said.boxes else None, asked.query.boxes, asked.own)
+    kept = _first(said)
+    return _record(asked, said, asked.query.boxes, row, kept, "" if kept else "no box", _size(row))
 
 
-def _bbox(asked: Asked, said: Said, frame: Frame) -> AnswerRecord:
-    first = said.boxes[0] if said.boxes else None
-    row = box_row(first, asked.query.boxes, asked.own)
-    kept = [[*first, said.scores[0]]] if first else None
-    return _record(asked, said, asked.query.boxes, row, kept, "" if first else "no box", _size(row))
+def _first(said: Said) -> list[list[float]] | None:
+    """The first box with its score, as a record keeps it."""
+    return [[*said.boxes[0], said.scores[0]]] if said.boxes else None
 
 
-def _boxes(asked: Asked, said: Said, frame: Frame) -> AnswerRecord:
+def _boxes(asked: Asked, said: Said) -> AnswerRecord:
     row = boxes_row(said.boxes, said.scores, asked.query.boxes)
     size = _size(box_row(None, asked.query.boxes)) if len(asked.query.boxes) == 1 else ""
     kept = [[*box, sure] for box, sure in zip(said.boxes, said.scores, strict=True)]
     return _record(asked, said, asked.query.boxes, row, kept or None, "" if kept else "no box", size)
 
 
-def _count(asked: Asked, said: Said, frame: Frame) -> AnswerRecord:
+def _count(asked: Asked, said: Said) -> AnswerRecord:
     found = read_count(said.text)
     row, truth = count_row(found, asked.query.count), asked.query.count
     return _record(asked, said, truth, row, None if found < 0 else found, "no number" if found < 0 else "")
 
 
-def _vqa(asked: Asked, said: Said, frame: Frame) -> AnswerRecord:
+def _vqa(asked: Asked, said: Said) -> AnswerRecord:
     answers = asked.query.answers
     return _record(asked, said, answers, vqa_row(said.text, answers), said.text)
 
 
-def _sbir(asked: Asked, said: Said, frame: Frame) -> AnswerRecord:
+def _sbir(asked: Asked, said: Said) -> AnswerRecord:
     return _record(asked, said, asked.query.match, presence_row(said.yes, asked.query.match), said.yes)
 
 
-def _describe(asked: Asked, said: Said, frame: Frame) -> AnswerRecord:
-    found, truth = boxes_of(said.text, asked, frame), asked.query.boxes
-    box = box_row(found[0] if found else None, truth, asked.own) if truth else None
+def _describe(asked: Asked, said: Said) -> AnswerRecord:
+    truth, kept = asked.query.boxes, _first(said)
+    box = box_row(said.boxes[0] if said.boxes else None, truth, asked.own) if truth else None
     named = f" {asked.query.category}" in said.text
-    row = DescribeRow(float(named), box.iou if box else 0.0, box.half if box else 0.0, float(not found))
-    kept = [[*found[0], 1.0]] if found else None
-    return _record(asked, said, truth, row, kept, "" if found else "no box", _size(box) if box else "")
+    row = DescribeRow(float(named), box.iou if box else 0.0, box.half if box else 0.0, float(not kept))
+    return _record(asked, said, truth, row, kept, "" if kept else "no box", _size(box) if box else "")
 
 
-SCORERS: dict[Measured, Callable[[Asked, Said, Frame], AnswerRecord]] = {
+SCORERS: dict[Measured, Callable[[Asked, Said], AnswerRecord]] = {
     "bbox": _bbox,
     "boxes": _boxes,
     "count": _count,

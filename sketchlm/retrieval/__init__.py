@@ -3,6 +3,7 @@
 files, catalogue, rows   files found and read; which is which; arrays that grow on disk
 gallery                  features and embeddings of many photos, kept in a folder
 scorer                   the model's p(yes) of one sketch for many photos
-embedding, distillation  vectors for the coarse search; how they are taught what the model says
+embedding, projection    vectors for the coarse search, and the maps that make them
+distillation             how these are taught what the model says (sketchlm.contrast: beside the answers)
 ranking                  coarse to fine, and the exhaustive truth
 """

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
@@ -65,6 +65,17 @@ class Catalogue:
     def names(self) -> list[str]:
         """Of all that was ever there and is not known to be gone."""
         return [name for name, event in self._events.items() if event.status != "gone"]
+
+    def among(self, names: Container[str]) -> Catalogue:
+        """What is known of these alone. Where who stands for a photo is not among them, the first of its duplicates
+        that is does."""
+        found = [event for name, event in self._events.items() if name in names]
+        owned = {event.row for event in found if event.status == "kept"}
+        for place, event in enumerate(found):
+            if event.status == "duplicate" and event.row not in owned:
+                owned.add(event.row)
+                found[place] = replace(event, status="kept")
+        return Catalogue(found)
 
     def take(self, event: Event, free: int) -> list[Event]:
         """Take in what was found out about a photo (kept, broken or gone; its row is decided here).

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sketchlm.processor import Processor
-from sketchlm.retrieval.embedding import ProjectedEmbedding
+from sketchlm.retrieval.projection import ProjectedEmbedding
 from sketchlm.retrieval.scorer import Scorer
 from sketchlm.shards import RawSample
 

@@ -4,8 +4,8 @@ coarse search compares; anything with these two functions and a fingerprint will
 
 from __future__ import annotations
 
-import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -14,16 +14,20 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
+from sketchlm.bundle import HEADS
 from sketchlm.fingerprint import fingerprint
+from sketchlm.retrieval.projection import ProjectedEmbedding
 from sketchlm.retrieval.scorer import Scorer
 from sketchlm.tokenizer import first_line
 
 FILE = "embedding.safetensors"
 """Beside the files of a bundle, which does not count it among them."""
 BATCH = 256
+CONTRAST = "contrast.pictures."
+"""Before the names of its weights among the heads of a bundle (see sketchlm.contrast)."""
 
 
 class Embedding(Protocol):
@@ -63,50 +67,22 @@ class PooledEmbedding:
     photos = sketches
 
 
-class ProjectedEmbedding(nn.Module):
-    """Trained (sketchlm.retrieval.distillation): two linear maps of the tower's features.
+class ConnectedEmbedding:
+    """Trained beside the answers (sketchlm.contrast): maps of the connector's tokens, of one model."""
 
-    A photo has as much of each feature as its strongest patches have (log of the sum of exponentials over them); a
-    sketch weighs the features, and its weights sum to one. So the maps settle on parts and classes that patches show.
-    The last number of a photo's vector is 1, that of a sketch's a constant: their product is the log odds of yes.
-    """
-
-    def __init__(self, width: int, dim: int, tower: str) -> None:
-        """width: of the tower; dim: features, one less than the numbers of a vector; tower: its fingerprint."""
-        super().__init__()
-        self.tower = tower
-        self.photo = nn.Linear(width, dim)
-        self.sketch = nn.Linear(width, dim)
-        self.scale = nn.Parameter(torch.tensor(1.0))
-        self.bias = nn.Parameter(torch.tensor(-2.0))
-        self.sharpness = nn.Parameter(torch.tensor(1.0))
-        """Logarithm of how much the strongest patch counts beside the others."""
-        nn.init.zeros_(self.photo.bias)
-        self.sketch.load_state_dict(self.photo.state_dict())  # the two meet sooner
-
-    @property
-    def dim(self) -> int:
-        return self.photo.out_features + 1
-
-    @property
-    def fingerprint(self) -> str:
-        numbers = torch.cat([p.detach().float().cpu().flatten() for _, p in sorted(self.named_parameters())])
-        return hashlib.sha256(self.tower.encode() + numbers.numpy().tobytes()).hexdigest()[:16]
+    def __init__(self, maps: ProjectedEmbedding, scorer: Scorer) -> None:
+        self.maps = maps.to(scorer.device).requires_grad_(False).eval()
+        self._scorer = scorer
+        self.dim = maps.dim
+        self.fingerprint = maps.fingerprint
 
     def sketches(self, features: Tensor) -> Tensor:
         """[N, T, D] to [N, d]."""
-        weights = self.sketch(self._even(features).mean(1)).softmax(-1)
-        return torch.cat([self.scale * weights, self.bias.expand(len(weights), 1)], dim=1)
+        return self.maps.sketches(self._scorer.connected(features))
 
     def photos(self, features: Tensor) -> Tensor:
         """[N, T, D] to [N, d]."""
-        sharp = self.sharpness.exp()
-        shown = torch.logsumexp(sharp * self.photo(self._even(features)), dim=1) / sharp
-        return torch.cat([shown, torch.ones_like(shown[:, :1])], dim=1)
-
-    def _even(self, features: Tensor) -> Tensor:
-        weight = self.photo.weight
-        return F.layer_norm(features.to(weight.device, weight.dtype), features.shape[-1:])
+        return self.maps.photos(self._scorer.connected(features))
 
 
 @torch.inference_mode()
@@ -119,27 +95,31 @@ def embedded(embedding: Embedding, features: NDArray[np.float16]) -> NDArray[np.
     return np.concatenate(blocks) if blocks else np.zeros((0, embedding.dim), np.float32)
 
 
-def save_embedding(embedding: ProjectedEmbedding, path: Path, **trained: str | int | float) -> None:
+def save_embedding(
+    embedding: ProjectedEmbedding | ConnectedEmbedding, path: Path, **trained: str | int | float
+) -> None:
     """Write a file, whole or not at all; `trained`: what a reader should know of how it was made."""
+    maps = embedding.maps if isinstance(embedding, ConnectedEmbedding) else embedding
     about = {
-        "width": embedding.photo.in_features,
-        "dim": embedding.photo.out_features,
-        "tower": embedding.tower,
+        "width": maps.photo.in_features,
+        "dim": maps.photo.out_features,
+        "tower": maps.tower,
+        "connector": maps.connector,
         "trained": trained,
     }
-    weights = {name: weight.detach().cpu().contiguous() for name, weight in embedding.state_dict().items()}
+    weights = {name: weight.detach().cpu().contiguous() for name, weight in maps.state_dict().items()}
     begun = path.with_name(f".tmp-{path.name}")
     save_file(weights, begun, metadata={"embedding": json.dumps(about)})
     begun.replace(path)
 
 
-def load_embedding(path: Path, scorer: Scorer) -> ProjectedEmbedding:
+def load_embedding(path: Path, scorer: Scorer) -> ProjectedEmbedding | ConnectedEmbedding:
     """Read it back, onto the model's device. Raises ValueError for a file that is none, and one of another model."""
     try:
         with safe_open(path, "pt") as file:
             about = json.loads((file.metadata() or {})["embedding"])
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-        embedding = ProjectedEmbedding(about["width"], about["dim"], about["tower"])
+            weights = {name: torch.atleast_1d(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118 - no mapping
+        embedding = ProjectedEmbedding(about["width"], about["dim"], about["tower"], about.get("connector", ""))
         embedding.load_state_dict(weights)
     except FileNotFoundError:
         raise ValueError(f"there is no embedding {path}: train one (sketchlm.retrieval.distillation)") from None
@@ -150,13 +130,53 @@ def load_embedding(path: Path, scorer: Scorer) -> ProjectedEmbedding:
             f"{path} was trained for another model: its tower is {embedding.tower}, this one's {scorer.tower}; train "
             "one for this model, or go on without (PooledEmbedding)"
         )
+    if embedding.connector and embedding.connector != (here := connector_of(scorer)):
+        raise ValueError(
+            f"{path} was trained for another model: its connector is {embedding.connector}, this one's {here}; make it "
+            "again of this model's heads (contrastive_embedding), or go on without (PooledEmbedding)"
+        )
+    if embedding.connector:
+        return ConnectedEmbedding(embedding, scorer)
     return embedding.to(scorer.device).requires_grad_(False).eval()
 
 
+def contrastive_embedding(heads: Mapping[str, Tensor], scorer: Scorer) -> ConnectedEmbedding:
+    """The one that a model was trained with (loss.contrastive), of its own heads (`Bundle.heads`).
+
+    Raises ValueError for heads that hold none, and for those of another model.
+    """
+    mine = {name.removeprefix(CONTRAST): weight for name, weight in heads.items() if name.startswith(CONTRAST)}
+    try:
+        dim, width = mine["photo.weight"].shape
+        maps = ProjectedEmbedding(width, dim, scorer.tower, connector_of(scorer))
+        maps.load_state_dict(mine)
+    except (KeyError, ValueError, RuntimeError) as error:
+        said = " ".join(str(error).split())
+        raise ValueError(
+            f"the heads hold no whole embedding ({said}): train the model with loss.contrastive above 0"
+        ) from None
+    if width != (here := scorer.llava.config.text_config.hidden_size):
+        raise ValueError(
+            f"the heads map tokens of width {width}, this model's have {here}: give the heads of its bundle"
+        )
+    return ConnectedEmbedding(maps, scorer)
+
+
+def connector_of(scorer: Scorer) -> str:
+    """Fingerprint of a model's connector."""
+    return fingerprint(scorer.llava, ("connector",))
+
+
 def embedding_of(folder: str | Path, scorer: Scorer) -> Embedding:
-    """The one that was trained for a bundle and lies in its folder; without such, the untrained one.
+    """The one that was trained for a bundle: a file of its own in the folder, else what the bundle was trained with;
+    without either, the untrained one.
 
     Raises ValueError for one that does not fit the model.
     """
-    path = Path(folder) / FILE
-    return load_embedding(path, scorer) if path.is_file() else PooledEmbedding(scorer)
+    path, heads = Path(folder) / FILE, Path(folder) / HEADS
+    if path.is_file():
+        return load_embedding(path, scorer)
+    weights = load_file(heads) if heads.is_file() else {}
+    if any(name.startswith(CONTRAST) for name in weights):
+        return contrastive_embedding(weights, scorer)
+    return PooledEmbedding(scorer)

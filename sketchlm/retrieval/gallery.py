@@ -16,7 +16,7 @@ import json
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -65,7 +65,8 @@ class GalleryRecord:
 
 @dataclass(frozen=True)
 class Gallery:
-    """Photos that can be searched: G of them, in R rows (some rows belong to photos that have gone or changed)."""
+    """Photos that can be searched: G of them, in R rows (the others belong to photos that have gone, have changed or
+    were not asked for)."""
 
     names: tuple[str, ...]
     """Of each photo [G], in the order in which they came."""
@@ -146,8 +147,9 @@ def build_gallery(
 ) -> Gallery:
     """Make the gallery of a folder, or bring it up to date: only what is new or has changed is looked at.
 
-    Photos of an earlier build that are not among `photos` stay, unless their files are gone. A build that was killed
-    goes on where it was.
+    The gallery holds `photos` alone. What the folder keeps of others, of an earlier build, stays there for when they
+    are asked for again, unless their files are gone; `open_gallery` has them all. A build that was killed goes on where
+    it was.
     keep_features: False keeps the embeddings alone (LLaVA-7B's features of 100,000 photos are 118 GB); what a search
     looks at more closely is then read from its file again. seen: told how many of how many files are done.
     Raises ValueError for another model's gallery, one that is damaged or that another process builds, and where no
@@ -159,7 +161,7 @@ def build_gallery(
             _Build(root, scorer, embedding, keep_features).bring_up_to_date(paths, max_megapixels, seen)
         except OSError as error:
             raise ValueError(f"cannot write the gallery in {root}: {error}; make room, and build it again") from None
-    gallery = open_gallery(root, scorer, embedding)
+    gallery = _opened(root, scorer, embedding, set(paths))
     if not len(gallery):
         named = "; ".join(f"{name} {reason}" for name, reason in list(gallery.broken.items())[:3])
         raise ValueError(f"the gallery is empty: none of {len(paths)} files could be read ({named}); give photos")
@@ -167,12 +169,16 @@ def build_gallery(
 
 
 def open_gallery(folder: str | os.PathLike[str], scorer: Scorer, embedding: Embedding) -> Gallery:
-    """A gallery that was built, for the model that it was built with; no photo is read.
+    """All of a gallery that was built, for the model that it was built with; no photo is read.
 
     Embeddings that it lacks are made from its features, in memory (building makes them on disk).
     Raises ValueError where there is none, where it is damaged, and for another model.
     """
-    root = Path(folder)
+    return _opened(Path(folder), scorer, embedding)
+
+
+def _opened(root: Path, scorer: Scorer, embedding: Embedding, names: Container[str] | None = None) -> Gallery:
+    """What lies on disk, of some names or all."""
     record = read_record(root)
     _check_tower(root, record, scorer)
     features = None
@@ -181,7 +187,10 @@ def open_gallery(folder: str | os.PathLike[str], scorer: Scorer, embedding: Embe
     embeddings = _stored(root, record, embedding)
     if len(embeddings) < record.rows:
         embeddings = np.concatenate([embeddings, _remaining(root, record, embedding, features)])
-    return _gallery(_read_catalogue(root, record), embeddings, features, record.tower, embedding.fingerprint)
+    catalogue = _read_catalogue(root, record)
+    if names is not None:
+        catalogue = catalogue.among(names)
+    return _gallery(catalogue, embeddings, features, record.tower, embedding.fingerprint)
 
 
 def as_half(features: Tensor) -> NDArray[np.float16]:

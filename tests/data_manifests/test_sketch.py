@@ -155,6 +155,58 @@ def test_strokes_are_rasterised() -> None:
     assert np.array_equal(as_sketch(drawn), drawn)
 
 
+def test_one_stroke_needs_no_list() -> None:
+    axes, points = [[0, 100, 100], [0, 0, 50]], np.array([[0, 0], [100, 0], [100, 50]])
+    drawn = as_sketch([axes])
+    for one in (axes, (*axes, [0, 16, 32]), points, points.astype(np.float32), [points], list(points.T)):
+        assert np.array_equal(as_sketch(one), drawn)
+
+
+def test_rows_of_quickdraw_are_offsets_and_pen_states() -> None:
+    rows = np.array([[5, 5, 0], [100, 0, 0], [0, 50, 1], [-80, -20, 1], [40, 10, 0], [0, 20, 1]], np.int16)
+    drawn = as_sketch([[[0, 100, 100], [0, 0, 50]], [[20], [30]], [[60, 60], [40, 60]]])
+    assert np.array_equal(as_sketch(rows), drawn)
+    assert np.array_equal(as_sketch(rows.astype(np.float32)), drawn)
+    rows[-1, 2] = 0  # the pen that is never lifted draws the same
+    assert np.array_equal(as_sketch(rows), drawn)
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(
+    strokes=st.lists(
+        st.lists(st.tuples(st.integers(-200, 200), st.integers(-200, 200)), min_size=1, max_size=6),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_strokes_turned_into_offsets_are_the_same_sketch(strokes: list[list[tuple[int, int]]]) -> None:
+    points = np.array([point for stroke in strokes for point in stroke])
+    lifted = [n == len(stroke) - 1 for stroke in strokes for n in range(len(stroke))]
+    rows = np.column_stack([np.diff(points, axis=0, prepend=0), lifted]).astype(np.int16)
+    assert np.array_equal(as_sketch(rows), as_sketch([np.array(stroke) for stroke in strokes]))
+
+
+def test_one_of_many_is_named_once(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="^sketch #3: the sketch is blank"):
+        as_sketch(np.full((40, 60), 255, np.uint8), name="sketch #3")
+    with pytest.raises(ValueError, match="^there is no file nowhere.png$"):
+        as_sketch("nowhere.png", name="nowhere.png")
+    with pytest.warns(SketchWarning, match="^sketch #3: the sketch is light on dark"):
+        as_sketch(255 - drawing(), name="sketch #3")
+
+
+def test_a_warning_points_at_the_line_of_the_caller() -> None:
+    with pytest.warns(SketchWarning) as caught:
+        as_sketch(255 - drawing())
+    assert caught[0].filename == __file__
+
+
+def test_bytes_are_not_told_by_where_they_lie_in_memory() -> None:
+    with pytest.raises(ValueError, match="cannot be read") as error:
+        as_sketch(b"nothing")
+    assert "BytesIO" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("strokes", "message"),
     [
@@ -166,6 +218,10 @@ def test_strokes_are_rasterised() -> None:
         ([["a", "b"]], "a list has to hold strokes"),
         ([1, 2], "one is a int"),
         ([[[0, 1e39], [0, 1]]], "finite"),
+        ([[0, 0], [100, 0], [100, 50], [0, 50]], r"an \[n, 2\] array of points"),
+        (np.array([[0, 0, 2], [1, 1, 1]]), "hold offsets and a pen state of 0 or 1"),
+        (np.array([[0, 0, 0], [np.nan, 1, 1]]), "finite"),
+        (np.zeros((0, 2)), "blank: its 1 strokes have no point"),
     ],
 )
 def test_what_are_no_strokes_is_named(strokes: Any, message: str) -> None:

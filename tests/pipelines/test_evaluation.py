@@ -26,11 +26,13 @@ from pipelines import evaluation
 from pipelines.evaluation import RECIPES, EvaluationConfig, begin, run
 from pipelines.protocols import NONE, ShardsConfig, classes_of, make_shards, protocol_names, shards_config, zero_shot
 from sketchgen.instructions import settings_of
+from sketchlm.evaluation import asking
 from sketchlm.evaluation.measures import MEASURES
 from sketchlm.evaluation.questions import Samples, collect
 from sketchlm.evaluation.record import Missing, answers_file, read_record, write_record
 from tests.datasets import write_coco, write_pixmo_count, write_quickdraw, write_sketchy, write_tu_berlin, write_vqav2
 from tests.datasets.sketchy import photo_name
+from tests.sketchlm.evaluation_report.pages import Page
 from tests.sketchlm.llava import save_published
 
 MANIFESTS = sorted((Path(data_manifests.__file__).parent / "protocols").glob("*.yaml"))
@@ -219,10 +221,15 @@ def test_what_is_missing_is_listed_with_the_way_to_get_it(evaluated: tuple[Path,
         for sketches in protocol_manifest(name).sketches
         if sketches.startswith("sketchvcl-coco")
     }
-    for (_, sketches), what in lacking.items():
-        assert f"{data} lacks {sketches}/" in what and "make sketches RECIPE=coco" in what
-    assert "--source.split val" in lacking["detection_own", "sketchvcl-coco-val"]
+    ways = {name: way for one in record.missing for name, way in one.folders.items()}
+    assert set(ways) == {"sketchvcl-coco", "sketchvcl-coco-val"}
+    assert all("make sketches RECIPE=coco" in way for way in ways.values())
+    assert "--source.split val" in ways["sketchvcl-coco-val"]
+    assert all(what == f"{data} lacks {sketches}/" for (_, sketches), what in lacking.items())
     assert "missing for counting_coco with sketchvcl-coco, counting_pixmo with sketchvcl-coco, " in evaluated[1]
+    page = Page(evaluated[0] / "report.html")
+    assert page.row("sketchvcl-coco/")[1] == ways["sketchvcl-coco"]
+    assert f"| sketchvcl-coco/ | {ways['sketchvcl-coco'][:20]}" in (evaluated[0] / "report.md").read_text()
 
 
 def test_a_second_run_asks_nothing_and_leaves_the_record_as_it_was(
@@ -231,7 +238,8 @@ def test_a_second_run_asks_nothing_and_leaves_the_record_as_it_was(
     def never(*_: Any) -> None:
         raise AssertionError("asked again")
 
-    monkeypatch.setattr(evaluation, "evaluate_entry", never)
+    monkeypatch.setattr(asking, "ask", never)
+    monkeypatch.setattr(asking, "write_examples", never)
     before = {path: path.read_bytes() for path in evaluated[0].rglob("*.json*")}
     config = replace(
         RECIPES["paper"](), model=str(llava), data=str(data), shards=shards, limit=3, out=str(evaluated[0]), batch=7,
@@ -276,7 +284,9 @@ def test_nothing_to_evaluate_is_an_error_that_names_what_is_missing(tmp_path: Pa
         run(config, told)
     text = told.export_text()
     for words in ("coco/: train2017.zip", "sketches_png.zip", "gsutil", "v2_Questions", "info-06-04.7z"):
-        assert words in text
+        assert text.count(words) == 1  # however many protocols want it
+    assert f"Put into {tmp_path}, each under its name (--data DIR or SKETCH_DATA_DIR names another place)" in text
+    assert all("make sketches" in line for line in text.splitlines() if "--source" in line)  # which has that flag
     assert not (tmp_path / "out").exists()
     for change, message in (
         ({"sketches": ("oil",)}, "--sketches: no protocol here has 'oil'"),
@@ -390,15 +400,15 @@ def small(tmp_path: Path, llava: Path, **fields: Any) -> EvaluationConfig:
 def test_finished_entries_outlive_a_stop(tmp_path: Path, llava: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = small(tmp_path, llava)
     asked: list[str] = []
-    real = evaluation.evaluate_entry
+    real = asking.ask
 
-    def stopping(folder: Path, one: Any, *rest: Any) -> Any:
+    def stopping(one: Any, *rest: Any) -> Any:
         asked.append(one.empty().name)
         if len(asked) == 4:
             raise KeyboardInterrupt
-        return real(folder, one, *rest)
+        return real(one, *rest)
 
-    monkeypatch.setattr(evaluation, "evaluate_entry", stopping)
+    monkeypatch.setattr(asking, "ask", stopping)
     with pytest.raises(KeyboardInterrupt):
         run(config, console())
     record = read_record(tmp_path / "out")
@@ -435,6 +445,75 @@ def test_a_dry_run_asks_nothing(tmp_path: Path, llava: Path) -> None:
     told = console()
     assert run(small(tmp_path, llava, dry_run=True), told) is None
     assert "16 entries" in told.export_text() and not (tmp_path / "out").exists()
+
+
+def test_the_questions_that_are_announced_are_those_of_the_report(tmp_path: Path, llava: Path) -> None:
+    path = Path(small(tmp_path, llava).protocols[0])
+    mine = yaml.safe_load(path.read_text()) | {"tasks": ["count", "retrieval"], "rankings": 2, "gallery": 3}
+    path.write_text(yaml.safe_dump(mine))
+    config = EvaluationConfig("mine", str(llava), protocols=(str(path),), shards=str(tmp_path / "shards"),
+                              out=str(tmp_path / "out"), sketches=("shapeworld-hand",), threads=1)  # fmt: skip
+    told = console()
+    run(config, told)
+    record = read_record(tmp_path / "out")
+    questions = sum(one.questions for one in record.entries)
+    ranked = sum(one.questions * one.images for one in record.entries if one.task == "retrieval")
+    counting = sum(one.questions for one in record.entries if one.task == "count")
+    said = f"8 entries, {questions} questions, {counting + ranked} answers: of a ranking one for each image"
+    assert said in told.export_text() and ranked == 4 * 2 * 3
+    assert f"{questions} questions in 8 entries" in (tmp_path / "out" / "report.html").read_text()
+    assert "on cpu, 1 thread." in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_each_folder_of_shards_and_each_answer_is_read_once(
+    tmp_path: Path, llava: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small(tmp_path, llava)
+    run(config, console())
+    seen: Counter[str] = Counter()
+
+    def counting(name: str, real: Any) -> Any:
+        def call(*given: Any) -> Any:
+            seen[name] += 1
+            return real(*given)
+
+        return call
+
+    monkeypatch.setattr(evaluation, "Samples", counting("folders", Samples))
+    monkeypatch.setattr(evaluation, "questions_of_plan", counting("choices", evaluation.questions_of_plan))
+    monkeypatch.setattr(asking, "read_answers", counting("answers", asking.read_answers))
+    whole = read_record(config.out)
+    write_record(config.out, whole.model_copy(update={"entries": whole.entries[:3]}))  # as if killed
+    told = console()
+    run(config, told)
+    assert seen == {"folders": 2, "choices": 16, "answers": 16}
+    after = read_record(config.out)
+    assert [one.model_copy(update={"seconds": 0.0}) for one in after.entries] == [
+        one.model_copy(update={"seconds": 0.0}) for one in whole.entries
+    ]
+    assert after.entries[:3] == whole.entries[:3] and not any(one.seconds for one in after.entries[3:])
+    lines = [line for line in told.export_text().splitlines() if line.startswith("mine--")]
+    assert [line.endswith(" s") for line in lines] == [True] * 3 + [False] * 13
+    assert "and 13 entries whose time is not known" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_model_is_not_compared_with_itself(tmp_path: Path, llava: Path) -> None:
+    config = small(tmp_path, llava, tasks=("count",), conditions=("asked",))
+    run(config, console())
+    there = config.out
+    with pytest.raises(ValueError, match=r"--against \(AGAINST=\) is .*, where this evaluation itself is written"):
+        run(replace(config, against=f"{there}/../out"), console())
+    elsewhere = replace(config, out=str(tmp_path / "again"), against=there)
+    with pytest.raises(ValueError, match=r"is of llava-tiny\S*, and so is this: the same weights and prompt"):
+        run(elsewhere, console())
+    other = replace(elsewhere, model="learn")
+    with pytest.raises(ValueError, match=r"has no entry of those that are asked here, its protocols are mine"):
+        run(replace(other, tasks=("sbir",)), console())
+    assert not (tmp_path / "again").exists()  # refused before anything was asked
+    told = console()
+    run(other, told)
+    page = tmp_path / "again" / "comparison.html"
+    assert f"comparison with {read_record(there).model.name}: {page}" in told.export_text() and page.is_file()
 
 
 def test_two_runs_of_one_folder_are_kept_apart(tmp_path: Path, llava: Path) -> None:

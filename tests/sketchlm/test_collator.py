@@ -74,11 +74,13 @@ def test_pictures_are_kept_once_in_reading_order() -> None:
 def test_patches_of_photos_whose_masks_are_known() -> None:
     shares = np.ones((3, 2, 2), np.float32) / 3
     extents = np.full((4, 2, 2), np.nan, np.float32)
-    photo = replace(PICTURES[1], patches=shares, extents=extents)
+    shows = np.array([True, False])
+    photo = replace(PICTURES[1], patches=shares, extents=extents, shows=shows)
     batch = collator()([item(pictures=(PICTURES[0], photo))])
     assert batch.patch_index.tolist() == [1] and torch.equal(batch.patches, torch.from_numpy(shares)[None])
     assert batch.extents.shape == (1, 4, 2, 2) and batch.extents.isnan().all()
-    assert collator()([item()]).patch_index.shape == (0,)
+    assert torch.equal(batch.shows, torch.tensor([[True, False]]))
+    assert collator()([item()]).patch_index.shape == (0,) == collator()([item()]).shows.shape
 
 
 def test_a_token_sees_the_prefix_and_its_own_branch() -> None:

@@ -76,8 +76,10 @@ KINDS = {
     "ddp, grounding": lambda config: replace(config, loss=replace(config.loss, grounding=1.0)),
     "ddp, fusion": lambda config: with_fusion(config),
     "fsdp, fusion": lambda config: replace(with_fusion(config), sharding="fsdp"),
+    "ddp, contrastive": lambda config: replace(config, loss=replace(config.loss, contrastive=1.0)),
     "fsdp": lambda config: replace(config, sharding="fsdp"),
     "fsdp, lora": lambda config: replace(with_lora(config, checkpointing=True), sharding="fsdp"),
+    "fsdp, contrastive": lambda config: replace(config, sharding="fsdp", loss=replace(config.loss, contrastive=1.0)),
 }
 
 

@@ -143,7 +143,7 @@ def test_the_constants_are_those_of_the_best_number_and_text(samples: Samples) -
 def test_what_cannot_be_read_is_wrong_and_says_why(samples: Samples) -> None:
     for task in QUERIED:
         one = collect(samples.records, task)[0]
-        record = score(task, one, Said("what?"), "padded")
+        record = score(task, one, Said("what?"))
         assert tuple(record.row) == FIELDS[task]
         reasons = {"bbox": "no box", "boxes": "no box", "count": "no number", "describe": "no box"}
         assert record.reason == reasons.get(task, "")
@@ -161,19 +161,19 @@ def asked_box(boxes: list[list[float]], own: int, size: tuple[int, int] = (200, 
 def test_one_box_is_right_on_any_instance_and_separately_on_the_sketchs_own() -> None:
     """The image is 200 x 100: in its padded square, y = 0.25 is its upper rim."""
     one = asked_box([[0.0, 0.0, 50.0, 50.0], [100.0, 50.0, 200.0, 100.0]], own=0)
-    other = score("bbox", one, asking.placed(Answer("[0.5, 0.5, 1.0, 0.75]", 0.5), "bbox", one, "padded"), "padded").row
+    other = score("bbox", one, asking.placed(Answer("[0.5, 0.5, 1.0, 0.75]", 0.5), "bbox", one, "padded")).row
     assert (other["iou"], other["half"], other["own_iou"], other["own_half"], other["own"]) == (1, 1, 0, 0, 1)
-    own = score("bbox", one, asking.placed(Answer("[0.0, 0.25, 0.25, 0.5]", 0.5), "bbox", one, "padded"), "padded")
+    own = score("bbox", one, asking.placed(Answer("[0.0, 0.25, 0.25, 0.5]", 0.5), "bbox", one, "padded"))
     assert (own.row["iou"], own.row["own_iou"]) == (1, 1)
     assert own.found == [[0, 0, 50, 50, 1]]
     assert own.size == "M"
     said = asking.placed(Answer("[0.5, 0.5, 1.0, 0.75]", 0.5), "bbox", one, "padded")
-    drawn = score("bbox", replace(one, own=-1), said, "padded")
+    drawn = score("bbox", replace(one, own=-1), said)
     assert (drawn.row["iou"], drawn.row["own"]) == (1, 0)
     assert "own Acc" not in figures_of("bbox", [drawn])
-    beside = score(
-        "bbox", one, asking.placed(Answer("[0.1, 0.0, 0.3, 0.2]", 0.5), "bbox", one, "padded"), "padded"
-    )  # all of it in the padding
+    beside = score(  # all of it in the padding
+        "bbox", one, asking.placed(Answer("[0.1, 0.0, 0.3, 0.2]", 0.5), "bbox", one, "padded")
+    )
     assert beside.reason == "no box" and beside.row["unread"] == 1
 
 
@@ -191,9 +191,22 @@ def test_several_boxes_count_duplicates(monkeypatch: pytest.MonkeyPatch, process
     text = "[0.0, 0.25, 0.25, 0.5], [0.0, 0.25, 0.25, 0.51], [0.8, 0.3, 0.9, 0.4]"
     said = asking.placed(Answer(text, 0.5), "boxes", one, "padded")
     assert list(said.scores) == sorted(said.scores, reverse=True) and len(said.boxes) == 3
-    row = score("boxes", one, said, "padded").row
+    row = score("boxes", one, said).row
     assert (row["true"], row["found"], row["hits"], row["duplicates"], row["hallucinated"]) == (2, 3, 1, 1, 1)
     assert (row["kept"], row["kept_hits"], row["kept_duplicates"]) == (2, 1, 0)
+
+
+@given(st.lists(st.tuples(*[st.floats(-0.2, 1.2)] * 4), max_size=4), st.sampled_from(["padded", "image"]))
+def test_boxes_of_a_description_are_those_of_detection(corners: list[tuple[float, ...]], frame: Any) -> None:
+    one = asked_box([[0.0, 0.0, 50.0, 50.0]], own=-1)
+    text = "It shows a dog at " + " and ".join(f"[{', '.join(f'{v:.3f}' for v in box)}]" for box in corners)
+    said = asking.placed(Answer(text, 0.5), "describe", one, frame)
+    assert said == asking.placed(Answer(text, 0.5), "boxes", one, frame)
+    row = score("describe", one, said).row
+    assert row["named"] == 1 and row["unread"] == (not said.boxes)
+    if said.boxes:
+        alone = score("bbox", one, Said(text, boxes=said.boxes[:1], scores=said.scores[:1])).row
+        assert (row["iou"], row["half"]) == (alone["iou"], alone["half"])
 
 
 # --- retrieval
@@ -378,9 +391,36 @@ def test_answers_on_disk_are_not_asked_again(
     assert len(heard) == 10 and entry.seconds >= 0
     again = evaluated(tmp_path, one, samples, processor)
     assert len(heard) == 10
-    assert again.model_copy(update={"seconds": 0.0}) == entry.model_copy(update={"seconds": 0.0})
+    assert again == entry.model_copy(update={"seconds": 0.0})  # of a run that was killed before its record: not known
     evaluated(tmp_path, plan_of("count", number=11), samples, processor)
     assert len(heard) == 21
+
+
+def test_an_entry_of_which_nothing_was_lost_stands(
+    samples: Samples, processor: Processor, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    heard = answers_by(monkeypatch, lambda question: truth(question.query))
+    one = plan_of("count", number=10)
+    asked = questions_of_plan(one, samples)
+    entry = evaluated(tmp_path, one, samples, processor)
+    reads = 0
+
+    def counting(*which: Any) -> Any:
+        nonlocal reads
+        reads += 1
+        return read_answers(*which)
+
+    def again() -> Entry:
+        return evaluate_entry(tmp_path, one, asked, samples, None, processor, before=entry)
+
+    monkeypatch.setattr(asking, "read_answers", counting)
+    assert again() is entry and reads == 1
+    (tmp_path / entry.examples[0].sketch).unlink()
+    drawn = again()
+    assert drawn == entry and drawn is not entry and len(heard) == 10  # with the seconds that its answers took
+    assert (tmp_path / entry.examples[0].sketch).is_file()
+    answers_file(tmp_path, entry).unlink()
+    assert again().figures == entry.figures and len(heard) == 20
 
 
 @pytest.mark.parametrize("harm", ["cut", "text", "gone", "field", "binary", "swapped", "twice"])
@@ -452,7 +492,7 @@ def test_no_example_is_picked_twice(scores: list[float], seed: int) -> None:
 
 def test_figures_without_a_question_are_left_out(samples: Samples, processor: Processor) -> None:
     asked = [one for one in collect(samples.records, "count") if one.query.count == 1]
-    none = [score("count", one, Said("nothing"), "padded") for one in asked]
+    none = [score("count", one, Said("nothing")) for one in asked]
     found = figures_of("count", none)
     assert "MAE" not in found and found["unreadable"].value == 1
     assert all(not math.isnan(value) for figure in found.values() for value in (figure.value, figure.low, figure.high))

@@ -13,18 +13,24 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageFont
 
 from data_manifests.sketch import SketchWarning
 from sketchlm import Count, Detection, SketchLM, library
 from sketchlm.answer import Answer, Token
-from sketchlm.bundle import Bundle, BundleInfo, load_bundle, save_bundle
-from sketchlm.loading import even_trained, open_model
+from sketchlm.bundle import Bundle, BundleInfo, export, load_bundle, save_bundle
+from sketchlm.hub import within_reach
+from sketchlm.loading import even_trained, open_model, processor_of
 from sketchlm.model import ModelConfig, adapt, load_llava
 from sketchlm.prompt import PromptConfig
+from sketchlm.results import GAP, HEIGHT, LINE, _wrapped
+from sketchlm.threads import threads_for
 from sketchlm.tokenizer import load_tokenizer
 from tests.sketchlm.llava import save_published, tiny_llava, tiny_tokenizer
 
@@ -115,11 +121,10 @@ def test_exif_turns_the_photo_and_boxes_are_of_the_upright_one(
 def server(photo: Path) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            found = self.path == "/photo.png"
+            found = {"/photo.png": photo.read_bytes(), "/broken.png": b"nothing"}.get(self.path)
             self.send_response(200 if found else 404)
             self.end_headers()
-            if found:
-                self.wfile.write(photo.read_bytes())
+            self.wfile.write(found or b"")
 
         def log_message(self, *_: Any) -> None:
             pass
@@ -137,6 +142,15 @@ def test_urls_are_fetched(model: SketchLM, photo: Path, drawing: Path, server: s
         model.ask(drawing, f"file://{photo}", question)
     with pytest.raises(ValueError, match=r"nothing.png: the image cannot be fetched \(FileNotFoundError"):
         model.ask(drawing, f"{server}/nothing.png", question)
+    url = f"{server}/broken.png"
+    with pytest.raises(ValueError, match=f"^{url}: the image cannot be read") as error:
+        model.ask(drawing, url, question)
+    assert "BytesIO" not in str(error.value)
+    reasons = [
+        *(one.reason for one in model.count(drawing, [photo, url])),
+        *model.gallery([photo, url]).broken.values(),
+    ]
+    assert [reason.startswith(url) for reason in reasons] == [False, True, True]
 
 
 def test_without_a_sketch_words_name_the_object(
@@ -184,6 +198,57 @@ def test_bad_sketches_are_told(model: SketchLM, photo: Path, tmp_path: Path, dra
 
 
 # Lists
+
+
+def test_a_broken_sketch_of_a_list_is_named(model: SketchLM, photo: Path, drawing: Path, tmp_path: Path) -> None:
+    blank = np.full((256, 256), 255, np.uint8)
+    Image.fromarray(blank).save(tmp_path / "blank.png")
+    for call in (lambda sketches: model.count(sketches, photo), lambda sketches: model.rank(sketches, [photo])):
+        with pytest.raises(ValueError, match="^sketch #1: the sketch is blank"):
+            call([drawing, blank])
+        with pytest.raises(ValueError, match="blank.png: the sketch is blank"):
+            call([drawing, tmp_path / "blank.png"])
+    with pytest.raises(ValueError, match="^the sketch is blank"):
+        model.count(blank, photo)
+
+
+def test_warnings_point_at_the_line_of_the_caller(model: SketchLM, photo: Path, drawing: Path) -> None:
+    inverted = 255 - np.asarray(Image.open(drawing))
+    for call in (lambda: model.count(inverted, photo), lambda: model.rank([inverted], [photo])):
+        with pytest.warns(SketchWarning) as caught:
+            call()
+        assert {warning.filename for warning in caught} == {__file__}
+
+
+def test_questions_may_be_many(model: SketchLM, photo: Path, drawing: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    questions = ["What is it?", "Is it red?", "Where is it?"]
+    one = [model.ask(drawing, photo, question) for question in questions]
+    many = model.ask(drawing, photo, questions, batch=2)
+    assert [(reply.question, reply.text) for reply in many] == [(reply.question, reply.text) for reply in one]
+    truly, opened = library.as_photo, []
+    monkeypatch.setattr(library, "as_photo", lambda *args, **named: opened.append(args) or truly(*args, **named))
+    assert len(model.ask(None, photo, questions)) == 3 and len(opened) == 1
+    broken = model.ask(drawing, b"nothing", questions)
+    assert all("cannot be read" in reply.reason for reply in broken) and len(opened) == 2
+    assert [reply.question for reply in broken] == questions
+    asked = says(monkeypatch, *"abc")
+    replies = model.ask([drawing, STROKES, drawing], [photo] * 3, questions)
+    assert [reply.text for reply in replies] == ["a", "b", "c"]
+    assert [ask.query.question for ask in asked] == questions
+    assert model.ask(drawing, photo, []) == []
+    with pytest.raises(ValueError, match="2 images and 3 questions: give one for all, or as many"):
+        model.ask(drawing, [photo, photo], questions)
+    with pytest.raises(ValueError, match="the question is empty"):
+        model.ask(drawing, photo, ["What?", " "])
+
+
+def test_arrays_of_offsets_in_a_list_are_many_sketches(model: SketchLM, photo: Path) -> None:
+    rows = np.array([[0, 0, 0], [100, 0, 0], [0, 50, 1]], np.int16)
+    one, two = model.count([rows, rows[::-1].copy()], photo)
+    assert one.shown.sketch is not None and two.shown.sketch is not None
+    assert not np.array_equal(one.shown.sketch, two.shown.sketch)
+    stroke = model.count([[0, 100, 100], [0, 0, 50]], photo)
+    assert stroke.shown.sketch is not None and np.array_equal(stroke.shown.sketch, one.shown.sketch)
 
 
 def test_a_broken_image_of_a_list_is_a_result_with_a_reason(
@@ -336,8 +401,37 @@ def test_results_are_pictures(model: SketchLM, photo: Path, drawing: Path, tmp_p
         result.save(path)
         assert min(Image.open(path).size) > 300
         assert Image.open(io.BytesIO(result._repr_png_())).size == Image.open(path).size
-    with pytest.raises(ValueError, match="name it .png or .jpg"):
-        found.save(tmp_path / "picture.nothing")
+    found.save(tmp_path / "new" / "folder" / "picture.jpg")
+    assert Image.open(tmp_path / "new" / "folder" / "picture.jpg").format == "JPEG"
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder.png").mkdir()
+    for name, message in (
+        ("other/picture.nothing", "name it .png or .jpg"),
+        ("picture", "name it .png or .jpg"),
+        ("file/picture.png", "file is a file; name another place"),
+        ("folder.png", "folder.png is a folder; name another place"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            found.save(tmp_path / name)
+    assert not (tmp_path / "other").exists()
+
+
+@given(words=st.text(alphabet=st.sampled_from("abW .\n"), max_size=120), wide=st.integers(20, 300))
+def test_captions_are_wrapped_and_whole(words: str, wide: int) -> None:
+    font = ImageFont.load_default(16)
+    lines = _wrapped(words, font, wide)
+    assert "".join(lines).replace(" ", "") == "".join(words.split())
+    assert all(font.getlength(line) <= wide for line in lines)
+
+
+def test_a_long_question_leaves_its_answer_in_the_picture(model: SketchLM, photo: Path, drawing: Path) -> None:
+    short = replace(model.ask(drawing, photo, "What?"), text="no", reason="")
+    long, longer = (replace(short, question="Is it so? " * 40, text=text) for text in ("no", "no " + "and no" * 300))
+    heights = [reply.picture().height for reply in (short, long, longer)]
+    assert heights == sorted(set(heights))
+    assert {reply.picture().width for reply in (short, long, longer)} == {short.picture().width}
+    last = np.asarray(long.picture())[-GAP - LINE :]  # the answer's own line
+    assert (last < 128).any() and not (last[:, HEIGHT // 2 :] < 128).any()
 
 
 def test_results_are_small(model: SketchLM, photo: Path, drawing: Path) -> None:
@@ -375,9 +469,61 @@ def test_models_by_name(tmp_path: Path) -> None:
     save_bundle(folder, tiny_llava(seed=3), tiny_tokenizer(), BundleInfo("finetune"))
     assert SketchLM.from_pretrained(folder, "cpu").bundle.info.stage == "finetune"
     save_published(tmp_path / "llava")
-    plain = open_model(tmp_path / "llava", "cpu")
+    with pytest.warns(UserWarning, match="holds no bundle.json"):
+        plain = open_model(tmp_path / "llava", "cpu")
     assert plain.info.stage == "plain"
     assert not any(parameter.requires_grad for parameter in plain.model.parameters())
+
+
+def test_an_export_is_asked_in_the_prompt_that_it_was_trained_in(tmp_path: Path) -> None:
+    prompt = PromptConfig(system="Be brief.", short=False, frame="image", decimals=3)
+    save_bundle(tmp_path / "b", tiny_llava(seed=3), tiny_tokenizer(), BundleInfo("finetune", prompt=prompt))
+    export(tmp_path / "b", tmp_path / "plain")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        exported = open_model(tmp_path / "plain", "cpu")
+    assert exported.info.stage == "plain"
+    assert processor_of(exported).config.prompt == prompt
+
+
+def test_a_plain_model_says_in_which_prompt_it_is_asked(tmp_path: Path) -> None:
+    save_published(tmp_path / "llava")
+    with pytest.warns(UserWarning, match=r"holds no bundle.json.* LLaVA-1.5 \('A chat between'") as caught:
+        plain = SketchLM.from_pretrained(tmp_path / "llava", "cpu")
+    assert [warning.filename for warning in caught] == [__file__]
+    assert plain.processor.config.prompt == PromptConfig()
+
+
+def test_a_hub_that_cannot_be_reached_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")  # nobody listens
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    began = time.monotonic()
+    with pytest.raises(
+        ValueError, match=r"no model a/b is a folder here .* cannot be reached \(http://127.0.0.1:9.*hf download a/b"
+    ):
+        open_model("a/b", "cpu")
+    save_bundle(tmp_path / "b", adapt(tiny_llava(), ModelConfig(lora_rank=2)), tiny_tokenizer(), BundleInfo("x", "a/b"))
+    with pytest.raises(ValueError, match="needs its base model a/b: .* cannot be reached"):
+        open_model(tmp_path / "b", "cpu")
+    assert time.monotonic() - began < 10
+    commit = tmp_path / "cache" / "models--a--b" / "snapshots" / "1"
+    save_published(commit)
+    (commit.parents[1] / "refs").mkdir()
+    (commit.parents[1] / "refs" / "main").write_text("1")
+    with pytest.warns(UserWarning, match="a/b holds no bundle.json"):
+        assert open_model("a/b", "cpu").info.stage == "plain"  # what was downloaded before is used
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ValueError, match="HF_HUB_OFFLINE is set"):
+        within_reach("a/c", "config.json")
+
+
+def test_a_small_model_is_served_by_one_thread() -> None:
+    with torch.device("meta"):
+        large, other = torch.nn.Linear(10_000, 10_000), torch.nn.Linear(3, 3)
+    assert threads_for(tiny_llava()) == 1
+    assert threads_for(large.to_empty(device="cpu")) == 0  # 400 MB that nobody writes to
+    assert threads_for(other) == 0  # not on the CPU
 
 
 @pytest.mark.parametrize(

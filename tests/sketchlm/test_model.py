@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from sketchlm import loading
 from sketchlm.loss import LossConfig, Objective
 from sketchlm.model import (
     ModelConfig,
@@ -21,6 +22,7 @@ from sketchlm.model import (
     load_llava,
     num_image_tokens,
     part_of,
+    quantized,
     trained_parameters,
     unwrap,
     without_wrappers,
@@ -166,6 +168,24 @@ def test_four_bits_that_cannot_be_had_are_an_error() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(ValueError, match=r"model\.four_bit needs a GPU and bitsandbytes: pip install bitsandbytes"):
             base_options(ModelConfig(four_bit=True), "bf16")
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_weights_are_made_small_in_one_way_for_training_and_answering(
+    bits: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sketchlm.model.find_spec", lambda _: True)
+    monkeypatch.setattr("sketchlm.loading.find_spec", lambda _: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    here = loading._small(f"{bits}bit", torch.device("cuda"), torch.bfloat16)
+    assert here["device_map"] == {"": torch.device("cuda")}
+    how = here["quantization_config"].to_dict()
+    assert how == quantized(bits, torch.bfloat16).to_dict()  # type: ignore[arg-type]
+    assert (how["load_in_4bit"], how["load_in_8bit"]) == (bits == 4, bits == 8)
+    assert "vision_tower" in how["llm_int8_skip_modules"]
+    if bits == 4:
+        trained = base_options(ModelConfig(four_bit=True), "bf16")
+        assert trained["quantization_config"].to_dict() == how and trained["dtype"] == torch.bfloat16
 
 
 def test_nothing_to_train_is_an_error() -> None:

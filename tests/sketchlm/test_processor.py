@@ -274,6 +274,18 @@ def test_targets_of_the_towers_own_loss() -> None:
     assert np.allclose(photo.extents[:, 2, 1], [0, 10 / 60, 0.5, 50 / 60])
 
 
+def test_a_photo_shows_the_classes_of_all_its_objects_those_without_a_mask_too() -> None:
+    """An object whose mask was rejected is there all the same; one of an unknown class is not told of."""
+    nothing = Rle(size=[0, 0], counts="")
+    things = [type("O", (), {"category": kind, "mask": nothing})() for kind in ("dog", "sofa")]
+    raw = raw_sample(query("bbox"), size=(60, 60))
+    record = raw.record.model_copy(update={"objects": things})
+    (item,) = tiny_processor(classes=("cat", "dog"), grid=6).items(Raw(raw.key, raw.url, raw.jpg, raw.strip, record), 0)
+    sketch, photo = item.pictures
+    assert sketch.shows is None and photo.shows is not None and photo.shows.tolist() == [False, True]
+    assert photo.patches is not None and not photo.patches[:-1].any()
+
+
 def test_a_patch_tells_the_box_of_the_object_that_covers_it_most() -> None:
     from pycocotools import mask as coco
 

@@ -6,6 +6,8 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sketchlm.prompt import (
     PREFIX,
@@ -18,6 +20,7 @@ from sketchlm.prompt import (
     chat_template,
     head_of,
     question_of,
+    read_template,
     words,
 )
 from tests.sketchlm.llava import asked
@@ -135,6 +138,27 @@ def test_the_chat_template_says_the_same() -> None:
     assert template.render(messages=[{"role": "system", "content": "x"}, {"role": "user", "content": "Hi"}]) == (
         f"{SYSTEM} USER: Hi"
     )
+
+
+@given(
+    st.builds(
+        PromptConfig,
+        system=st.text(max_size=20) | st.just("{# sketchlm: #} "),
+        short=st.booleans(),
+        frame=st.sampled_from(["padded", "image"]),
+        decimals=st.integers(1, 4),
+    )
+)
+def test_the_chat_template_is_read_back(config: PromptConfig) -> None:
+    template = chat_template(config)
+    assert read_template(template) == config
+    for other in (template[:-1], template.replace("USER", "HUMAN"), template.partition("{#")[0]):
+        assert read_template(other) is None
+
+
+@pytest.mark.parametrize("template", ["", "{{ ", "{{ messages }}", '{{ "" }}{# sketchlm: [1] #}', "{# sketchlm: 3 #}"])
+def test_another_chat_template_is_not_ours(template: str) -> None:
+    assert read_template(template) is None
 
 
 def test_a_tokenizer_made_from_nothing_is_told_every_word() -> None:

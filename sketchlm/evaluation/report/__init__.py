@@ -28,7 +28,7 @@ from sketchlm.evaluation.report.folder import read_folder
 from sketchlm.evaluation.report.page import page
 from sketchlm.evaluation.report.signatures import SIGNATURES, Evidence, Signature, signatures, write_signatures
 
-__all__ = ["REPORT", "Evidence", "Signature", "signatures", "write_comparison", "write_report"]
+__all__ = ["COMPARISON", "REPORT", "Evidence", "Signature", "signatures", "write_comparison", "write_report"]
 
 REPORT: Final = "report"
 

@@ -152,7 +152,7 @@ def _document(found: Comparison) -> str:
     lines += [
         "",
         "Percent. A − B on the questions that both were asked, in points, with its 95 % interval over images,",
-        "bold where that excludes 0. † a style of drawing that training never saw.",
+        "bold where that excludes 0. † a style that the protocol keeps out of training.",
         "",
     ]
     rows = [_row(pair, line) for pair in found.pairs for line in pair.lines]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from sketchlm.evaluation.record import Evaluation
 from sketchlm.evaluation.report.breakdown import Breakdown
 from sketchlm.evaluation.report.content import Content, Part, Section
-from sketchlm.evaluation.report.page import asked_text, facts, what_it_is, worth_text
+from sketchlm.evaluation.report.page import asked_text, facts, missing_folders, what_it_is, worth_text
 from sketchlm.evaluation.report.signatures import Signature
 from sketchlm.evaluation.report.table import CONTROLS, Table, title_of
 from sketchlm.evaluation.report.wording import (
+    UNSEEN,
     interval,
     markdown,
     markdown_table,
@@ -32,14 +34,20 @@ def document(content: Content) -> str:
     for section in content.sections:
         lines += _section(section)
     if evaluation.missing:
-        rows = [
-            [markdown(m.protocol), markdown(title_of(m.sketches)), markdown(m.what, 600)] for m in evaluation.missing
-        ]
-        lines += ["## Missing data", "", "Not evaluated, because the data are not here.", ""]
-        lines += [*markdown_table(["protocol", "sketches", "what, and how to get it"], rows, 3), ""]
+        lines += _missing(evaluation)
     lines += ["## What was run", ""]
     lines += markdown_table(["", ""], [[markdown(name), markdown(value, 400)] for name, value in facts(evaluation)], 2)
     return "\n".join(lines) + "\n"
+
+
+def _missing(evaluation: Evaluation) -> list[str]:
+    rows = [[markdown(m.protocol), markdown(title_of(m.sketches)), markdown(m.what, 600)] for m in evaluation.missing]
+    lines = ["## Missing data", "", "Not evaluated, because the data are not here.", ""]
+    lines += [*markdown_table(["protocol", "sketches", "what"], rows, 3), ""]
+    if folders := missing_folders(evaluation):
+        ways = [[markdown(f"{name}/"), markdown(way, 600)] for name, way in folders.items()]
+        lines += [*markdown_table(["folder", "how to get it"], ways, 2), ""]
+    return lines
 
 
 def _bigs(content: Content) -> list[str]:
@@ -58,7 +66,7 @@ def _bigs(content: Content) -> list[str]:
     if not rows:
         return []
     table = markdown_table(["", "value", "n", "unseen style†", "of"], rows)
-    return [*table, "", "Percent, with 95 % intervals over images. † a style of drawing that training never saw.", ""]
+    return [*table, "", f"Percent, with 95 % intervals over images. † {UNSEEN}.", ""]
 
 
 def _worth(content: Content) -> list[str]:
@@ -125,7 +133,7 @@ def _legend(section: Section, part: Part) -> str:
     if part.has_published:
         said.append(f"The others as published ({markdown('; '.join(section.origins))}). ★ the best of a column.")
     if part.has_unseen:
-        said.append("† style never trained on.")
+        said.append("† a style that the protocol keeps out of training.")
     return " ".join(said)
 
 

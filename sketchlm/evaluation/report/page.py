@@ -11,8 +11,11 @@ from data_manifests.schema import Measured
 from sketchlm.evaluation.record import Evaluation
 from sketchlm.evaluation.report.breakdown import FEW
 from sketchlm.evaluation.report.content import Content, Worth
+from sketchlm.evaluation.report.picture import RULES
+from sketchlm.evaluation.report.signatures import FAR
 from sketchlm.evaluation.report.table import CONTROLS, title_of
-from sketchlm.evaluation.report.wording import interval, number, shown, signed, signed_interval
+from sketchlm.evaluation.report.task import glossary, meaning
+from sketchlm.evaluation.report.wording import UNSEEN, counted, interval, number, shown, signed, signed_interval
 
 CLASSES_SHOWN: Final = 32
 """Classes that have a bar; a folded list holds all."""
@@ -39,6 +42,7 @@ def page(content: Content, comparison: str = "", against: str = "") -> str:
             asked_text=asked_text(content.folder.evaluation),
             worth_text=worth_text(content.worth),
             facts=facts(content.folder.evaluation),
+            folders=missing_folders(content.folder.evaluation),
             comparison=comparison,
             against=against,
         )
@@ -68,6 +72,11 @@ def environment() -> jinja2.Environment:
         "shown_classes": CLASSES_SHOWN,
         "few": FEW,
         "score_names": SCORE_NAMES,
+        "rules": RULES,
+        "meaning": meaning,
+        "glossary": glossary,
+        "unseen": UNSEEN,
+        "far": FAR,
     }
     return made
 
@@ -83,7 +92,7 @@ def what_it_is(evaluation: Evaluation) -> str:
 def asked_text(evaluation: Evaluation) -> str:
     """How much was asked, when and where."""
     questions = sum(entry.questions for entry in evaluation.entries)
-    asked = f"{questions:,} answers in {len(evaluation.entries):,} entries"
+    asked = f"{counted(questions, 'question')} in {counted(len(evaluation.entries), 'entry', 'entries')}"
     commit = evaluation.settings.get("commit") or evaluation.model.facts.get("commit")
     at = f", commit {shown(commit, 40)}" if commit else ""
     return f"{asked}, recipe {evaluation.recipe}, {evaluation.created[:10]}, on {evaluation.device}{at}."
@@ -115,9 +124,21 @@ def facts(evaluation: Evaluation) -> list[tuple[str, str]]:
         ("created", evaluation.created),
         ("device", evaluation.device),
         *((f"setting {name}", value) for name, value in evaluation.settings.items()),
-        ("seconds", f"{sum(entry.seconds for entry in evaluation.entries):,.0f}"),
+        ("seconds of asking", _seconds(evaluation)),
     ]
     return [(str(label), _text(value)) for label, value in rows]
+
+
+def _seconds(evaluation: Evaluation) -> str:
+    """Of all entries, and of how many it is not known."""
+    unknown = sum(not entry.seconds for entry in evaluation.entries)
+    without = f", and {counted(unknown, 'entry', 'entries')} whose time is not known" if unknown else ""
+    return f"{sum(entry.seconds for entry in evaluation.entries):,.0f}{without}"
+
+
+def missing_folders(evaluation: Evaluation) -> dict[str, str]:
+    """What the data folder lacks, each once, with the way to get it."""
+    return {name: way for one in evaluation.missing for name, way in one.folders.items()}
 
 
 def _text(value: Any) -> str:

@@ -24,6 +24,16 @@ QUALITY: Final = 80
 RIGHT: Final[dict[Measured, float]] = {"bbox": 0.5, "sbir": 0.5, "count": 0.999, "vqa": 0.5}
 """Score from which an answer is right, else it is wrong: IoU, p of the true answer, exact, half of the people's.
 Answers of other tasks can be right in part: from 0.999 they are right, at 0 wrong."""
+RULES: Final[dict[Measured, str]] = {
+    "bbox": "✓ an IoU of 0.5 or more with a true box, ✗ less",
+    "boxes": "✓ every instance found and nothing else, ◐ part of that, ✗ nothing right",
+    "count": "✓ the very number, ✗ another",
+    "vqa": "✓ the answer (or half of what people said), ✗ another",
+    "sbir": "✓ p of the true answer is 0.5 or more, ✗ less",
+    "retrieval": "✓ and a green frame: shows what was sketched, ✗ does not",
+    "describe": "✓ class named and box exact, ◐ part of that, ✗ neither",
+}
+"""What marks say, in the words of RIGHT."""
 
 Mark = Literal["right", "partly", "wrong"]
 

@@ -1,12 +1,13 @@
 """Failure signatures: what goes wrong with models of this kind, each looked for by a rule and told with its numbers.
 
 A signature is seen, or not seen, only where a 95 % interval of questions enough says so; else it cannot be told, and
-the report says what would be needed. Several places are looked at for most: one where it is seen is enough.
+the report says about how many would do. Several places are looked at for most: one where it is seen is enough.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from sketchlm.evaluation.report.folder import Folder, read_folder
 from sketchlm.evaluation.report.table import CONTROLS, title_of
 from sketchlm.evaluation.report.task import TASKS
 from sketchlm.evaluation.report.values import boxes_of, is_unread
+from sketchlm.evaluation.report.wording import counted
 from sketchlm.metrics import Figure, average, figures
 
 SIGNATURES: Final = "signatures.json"
@@ -45,6 +47,9 @@ LEAST: Final = 60
 """Questions below which nothing is told: what was never met among n may still be 3 in n (the rule of three), which is
 then more than the smallest limit; and intervals of few questions are too narrow."""
 
+FAR: Final = 1_000_000
+"""Questions that nobody asks: a figure that would need more lies on its limit."""
+
 Verdict = Literal["seen", "not seen", "cannot be told"]
 
 
@@ -56,6 +61,8 @@ class Evidence:
     figure: Figure
     limit: float
     verdict: Verdict
+    needed: int = 0
+    """Questions with which it would tell, should the figure stay; 0 = it tells as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +114,8 @@ def sketch_ignored(folder: Folder) -> Signature:
             mine, theirs = folder.of(entry), folder.of(control) if control else None
             if mine is None or theirs is None or not mine.head or mine.head not in theirs.measures:
                 continue
-            figure = _gap(mine, theirs)
             what = f"{_where(entry)}: {mine.head} above {CONTROLS[condition]}"
-            verdict = _below(figure, LEAST_GAIN)
-            if verdict == "cannot be told" and figure.low > 0 and figure.n >= LEAST:
-                verdict = "not seen"  # it gains something, be it how little
-            evidence.append(Evidence(what, figure, LEAST_GAIN, verdict))
+            evidence.append(_gain(what, _gap(mine, theirs)))
     return _signature(
         "Sketch ignored",
         f"Seen where the answers are less than {_points(LEAST_GAIN)} better with the sketch than with another "
@@ -133,11 +136,11 @@ def style_overfit(folder: Folder) -> Signature:
                 continue
             figure = _gap(mine, theirs)
             what = f"{_where(seen)}: {mine.head} above that with {title_of(unseen.sketches)}"
-            evidence.append(Evidence(what, figure, STYLE_LOSS, _above(figure, STYLE_LOSS)))
+            evidence.append(_evidence(what, figure, STYLE_LOSS, _above))
     return _signature(
         "Style overfit",
-        f"Seen where a source of sketches whose style was trained on is more than {_points(STYLE_LOSS)} better than "
-        "one whose style was not.",
+        f"Seen where a source of sketches whose style the protocol leaves to training is more than "
+        f"{_points(STYLE_LOSS)} better than one whose style it keeps out of it.",
         evidence,
         "needs sketches of a seen and of an unseen style in one protocol",
     )
@@ -151,7 +154,7 @@ def frozen_connector(folder: Folder) -> Signature:
         answers = folder.of(entry)
         if limit is not None and answers is not None and answers.head:
             figure = answers.figure(answers.head)
-            evidence.append(Evidence(f"{_where(entry)}: {answers.head}", figure, limit, _below(figure, limit)))
+            evidence.append(_evidence(f"{_where(entry)}: {answers.head}", figure, limit, _below))
     connector = str(folder.evaluation.model.facts.get("connector", ""))
     found = _signature(
         "Low SBIR with a frozen connector",
@@ -182,7 +185,8 @@ def words_without_places(folder: Folder) -> Signature:
         return Signature(name, "cannot be told", rule, f"Needs answers of {lacks}.", evidence)
     sides = [_any(part) for part in (high, low)]
     verdict: Verdict = "seen" if sides == ["seen", "seen"] else "not seen" if "not seen" in sides else "cannot be told"
-    told = {"seen": "VQA is high and detection low.", "cannot be told": "A figure leaves it open: ask more questions."}
+    open_ = [one for one in evidence if one.verdict == "cannot be told"]
+    told = {"seen": "VQA is high and detection low.", "cannot be told": f"Not every figure tells: {_more(open_)}."}
     both = f"VQA is {_words(sides[0], 'high')}, detection {_words(sides[1], 'low')}."
     return Signature(name, verdict, rule, told.get(verdict, both), evidence)
 
@@ -198,7 +202,7 @@ def crowds(folder: Folder, measure: str, name: str, what: str) -> Signature:
         figure = crowd.figure(measure)
         if figure.n:
             said = f"{_where(entry)}: {measure} of {CROWD} and more"
-            evidence.append(Evidence(said, figure, SPURIOUS, _above(figure, SPURIOUS)))
+            evidence.append(_evidence(said, figure, SPURIOUS, _above))
     return _signature(
         name,
         f"Seen where more than {_percent(SPURIOUS)} of the boxes found in images of {CROWD} and more instances {what}.",
@@ -216,7 +220,7 @@ def answers_unreadable(folder: Folder) -> Signature:
             continue
         flags = [[float(is_unread(entry.task, record))] for record in answers.records]
         figure = figures(flags, {"": average(("unread",), "unread")}, answers.images)[""]
-        evidence.append(Evidence(f"{_where(entry)}: unreadable", figure, UNREADABLE, _above(figure, UNREADABLE)))
+        evidence.append(_evidence(f"{_where(entry)}: unreadable", figure, UNREADABLE, _above))
     return _signature(
         "Answers unreadable",
         f"Seen where more than {_percent(UNREADABLE)} of the answers hold no number or box.",
@@ -254,8 +258,35 @@ def _evidence_of(
         answers: Answers | None = folder.of(entry)
         if entry.task == task and answers is not None and answers.head:
             figure = answers.figure(answers.head)
-            evidence.append(Evidence(f"{_where(entry)}: {answers.head}", figure, limit, judge(figure, limit)))
+            evidence.append(_evidence(f"{_where(entry)}: {answers.head}", figure, limit, judge))
     return evidence
+
+
+def _evidence(what: str, figure: Figure, limit: float, judge: Callable[[Figure, float], Verdict]) -> Evidence:
+    verdict = judge(figure, limit)
+    return Evidence(what, figure, limit, verdict, needed(figure, limit) if verdict == "cannot be told" else 0)
+
+
+def _gain(what: str, figure: Figure) -> Evidence:
+    """Of the answers over a control: below the limit it is seen; above nothing, be it how little, it is not."""
+    found = _evidence(what, figure, LEAST_GAIN, _below)
+    if found.verdict != "cannot be told":
+        return found
+    if figure.low > 0 and figure.n >= LEAST:
+        return replace(found, verdict="not seen", needed=0)
+    return replace(found, needed=min(found.needed, needed(figure, 0.0))) if figure.value > 0 else found
+
+
+def needed(figure: Figure, limit: float) -> int:
+    """Questions with which the interval would leave out the limit, should the figure stay: it narrows with the root of
+    their number. Two digits, rounded up; LEAST at least, FAR at most."""
+    apart = abs(figure.value - limit)
+    half = figure.value - figure.low if figure.value > limit else figure.high - figure.value
+    if not apart or not math.isfinite(half):
+        return FAR
+    questions = max(figure.n * (half / apart) ** 2, LEAST)
+    digit = 10 ** max(0, math.floor(math.log10(questions)) - 1)
+    return min(math.ceil(questions / digit) * digit, FAR)
 
 
 def _gap(mine: Answers, theirs: Answers) -> Figure:
@@ -288,15 +319,23 @@ def _signature(name: str, rule: str, evidence: Sequence[Evidence], lacks: str) -
     verdict = _any(enough or evidence)
     mine = [one for one in enough if one.verdict == verdict]
     below = len(evidence) - len(enough)
-    few = f" {below} more have fewer than {LEAST} questions, and tell nothing." if below else ""
+    few = f" Left aside, of fewer than {LEAST} questions: {below} more." if below else ""
     told = {
-        "seen": f"In {len(mine)} of {len(enough)} figures.{few}",
-        "not seen": f"In none of {len(enough)} figures.{few}",
-        "cannot be told": f"{len(mine)} of {len(enough)} figures leave it open: ask more questions.{few}",
+        "seen": f"In {len(mine)} of {counted(len(enough), 'figure')}.{few}",
+        "not seen": f"In none of {counted(len(enough), 'figure')}.{few}",
+        "cannot be told": f"Open in {len(mine)} of {counted(len(enough), 'figure')}: {_more(mine)}.{few}",
     }[verdict]
     if not enough:
-        told = f"All {len(evidence)} figures are of fewer than {LEAST} questions: ask more questions."
+        told = f"Of fewer than {LEAST} questions, all of {counted(len(evidence), 'figure')}: {_more(evidence)}."
     return Signature(name, verdict, rule, told, tuple(evidence))
+
+
+def _more(evidence: Sequence[Evidence]) -> str:
+    """How many questions would do for all."""
+    most = max((one.needed for one in evidence), default=0)
+    if most >= FAR:
+        return "one of them lies on its limit, where no number of questions tells"
+    return f"about {most:,} questions of each would tell, should they stay as they are"
 
 
 def _told(signature: Signature, verdict: Verdict, told: str) -> Signature:

@@ -12,6 +12,13 @@ MOST_TEXT: Final = 160
 """Characters of what a model said that are shown."""
 MARKS: Final = re.compile(r"([\\`*_\[\]|~$#])")
 """What means something in Markdown."""
+UNSEEN: Final = "a style that the protocol keeps out of training (what this model was trained on is not known)"
+"""What † says."""
+
+
+def counted(many: int, one: str, several: str = "") -> str:
+    """`1 question`, `1,200 questions`; several: where it is not `one` with an s."""
+    return f"{many:,} {one if many == 1 else several or f'{one}s'}"
 
 
 def number(value: float, measure: str = "") -> str:

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from data_manifests.schema import Protocol, Published, SketchesAsked
+from data_manifests.schema import Measured, Protocol, Published, SketchesAsked
+from sketchlm.evaluation.measures import MEASURES
 from sketchlm.evaluation.record import Missing, answers_file
 from sketchlm.evaluation.report import table, write_report
 from sketchlm.evaluation.report.answers import gap
 from sketchlm.evaluation.report.folder import read_folder
-from sketchlm.evaluation.report.picture import Pictures, cards
+from sketchlm.evaluation.report.picture import RULES, Pictures, cards
+from sketchlm.evaluation.report.task import glossary, meaning
 from sketchlm.evaluation.report.wording import interval, number, signed, signed_interval
 from tests.sketchlm.evaluation_report.folders import CLASSES, Model, world_protocol, write_evaluation
 from tests.sketchlm.evaluation_report.pages import Page
@@ -239,6 +241,34 @@ def test_right_and_wrong_are_told_by_more_than_colour(page: Page) -> None:
     hits, misses = (page.source.count(f'<div class="rank {name}">') for name in ("hit", "miss"))
     assert hits and misses
     assert page.source.count('title="relevant">✓') == hits and page.source.count('title="not relevant">✗') == misses
+
+
+def test_marks_and_measures_are_explained_where_they_stand(made: Path, page: Page) -> None:
+    assert "✓ right, ◐ right in part, ✗ wrong" in page.text
+    for task, rule in RULES.items():
+        assert f"{rule}." in page.text, task
+    assert "excluded: sketches whose gallery holds nothing relevant" in page.text
+    assert "own: only the very image that the sketch was made of counts" in page.text
+    assert "what this model was trained on is not known" in page.text
+    assert "never saw" not in page.text + (made / "report.md").read_text()
+
+
+@pytest.mark.parametrize("task", MEASURES)
+def test_every_measure_says_what_it_is(task: Measured) -> None:
+    assert all(meaning(name, task) for name in MEASURES[task])
+    told = dict(glossary(MEASURES[task], task))
+    assert all(told.values()) and not {name for name in told if name.startswith("own ")}
+    assert ("own" in told) == any(name.startswith("own ") for name in MEASURES[task])
+    assert meaning("of another release", task) == "" and glossary(["of another release"], task) == []
+
+
+def test_folders_that_are_missing_are_listed_once_with_the_way_to_get_them(tmp_path: Path) -> None:
+    way = {"coco": "unpacked side by side"}
+    missing = [Missing(protocol=name, sketches="", what="/data lacks coco/", folders=way) for name in ("a", "b")]
+    write_evaluation(tmp_path, tasks=(), missing=missing)
+    page = Page(write_report(tmp_path))
+    assert page.text.count("unpacked side by side") == 1 and page.row("coco/") == ["coco/", "unpacked side by side"]
+    assert (tmp_path / "report.md").read_text().count("| coco/ | unpacked side by side |") == 1
 
 
 def test_every_class_is_there_even_folded(made: Path, page: Page) -> None:

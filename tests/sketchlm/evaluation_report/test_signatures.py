@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from data_manifests.schema import Measured
 from sketchlm.evaluation.record import answers_file
 from sketchlm.evaluation.report import Signature, signatures, write_report
-from sketchlm.evaluation.report.signatures import LEAST, _above, _below
+from sketchlm.evaluation.report.signatures import FAR, LEAST, _above, _below, needed
 from sketchlm.metrics import Figure
 from tests.sketchlm.evaluation_report.folders import Model, write_evaluation
 
@@ -61,13 +61,37 @@ def test_few_questions_tell_nothing(tmp_path: Path, name: str) -> None:
     """However clear they are: the interval of two that are both wrong has no width."""
     found = told(tmp_path, Model(seen=0.9, unseen=0.1, control=0.9, facts=FROZEN), "sbir", "count", questions=8)[name]
     assert found.verdict == "cannot be told"
-    assert "ask more questions" in found.told
+    assert f"Of fewer than {LEAST} questions, all of" in found.told
+    assert all(one.needed >= LEAST for one in found.evidence)
 
 
 def test_an_interval_that_holds_the_limit_tells_nothing(tmp_path: Path) -> None:
     found = told(tmp_path, Model(seen=0.75, unseen=0.72), "count", questions=60)[STYLE]
     assert found.verdict == "cannot be told" and found.evidence[0].figure.n == 60
     assert found.evidence[0].figure.low < found.evidence[0].limit < found.evidence[0].figure.high
+    assert f"about {found.evidence[0].needed:,} questions of each would tell" in found.told
+    assert "needs about" in write_report(tmp_path).read_text()
+
+
+def test_as_many_questions_as_are_said_to_be_needed_do(tmp_path: Path) -> None:
+    """Of a figure that stays: asked so much more, the interval of the very same answers leaves out the limit."""
+    few = told(tmp_path / "few", Model(seen=0.9), "sbir", questions=60, conditions=("asked", "blank"))[STYLE]
+    open_ = few.evidence[0]
+    assert few.verdict == "cannot be told" and open_.needed > 60
+    narrower = (60 / open_.needed) ** 0.5
+    figure = open_.figure
+    ends = [figure.value + (end - figure.value) * narrower for end in (figure.low, figure.high)]
+    assert not ends[0] < open_.limit < ends[1]
+
+
+@given(st.floats(0, 1), st.floats(0, 0.5), st.floats(0.01, 0.99), st.integers(1, 5000))
+def test_questions_needed_narrow_the_interval_to_the_limit(value: float, half: float, limit: float, n: int) -> None:
+    found = needed(Figure(value, value - half, value + half, n), limit)
+    assert LEAST <= found <= FAR
+    if found < FAR and found > LEAST:
+        assert half * (n / found) ** 0.5 <= abs(value - limit) * (1 + 1e-9)
+        assert half * (n / (found / 1.2)) ** 0.5 > abs(value - limit)  # not many more than that
+    assert needed(Figure(limit, 0.0, 1.0, n), limit) == FAR
 
 
 def test_a_connector_that_was_trained_or_is_not_known(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sketchlm.evaluation.report.wording import interval, markdown, number, shown, signed, signed_interval
+from sketchlm.evaluation.report.wording import counted, interval, markdown, number, shown, signed, signed_interval
 from sketchlm.metrics import Figure
 
 NAN = float("nan")
@@ -53,3 +53,8 @@ def test_intervals() -> None:
     assert interval(Figure(0.5, 0.45, 0.552, 10)) == "45.0–55.2"
     assert signed_interval(Figure(0.0, -0.01, 0.02, 10)) == "−1.0 to +2.0"
     assert interval(Figure(0.5, NAN, NAN, 1)) == signed_interval(Figure(0.5, NAN, NAN, 1)) == ""
+
+
+def test_one_is_not_several() -> None:
+    assert [counted(many, "thread") for many in (0, 1, 1200)] == ["0 threads", "1 thread", "1,200 threads"]
+    assert [counted(many, "entry", "entries") for many in (1, 2)] == ["1 entry", "2 entries"]

@@ -56,3 +56,22 @@ def test_a_file_is_known_by_its_state() -> None:
 def test_what_is_no_event_is_an_error(line: bytes) -> None:
     with pytest.raises((ValueError, TypeError)):
         from_line(line)
+
+
+@given(st.lists(happening, max_size=25), st.sets(st.sampled_from(NAMES)))
+def test_some_of_it_is_what_there_would_be_without_the_others(
+    happenings: list[tuple[str, str, int]], names: set[str]
+) -> None:
+    """But for the rows, and for who of several with the same bytes stands for them."""
+    whole, alone = Catalogue(), Catalogue()
+    for number, (name, content, tick) in enumerate(happenings):
+        whole.take(event_of(name, content, tick), number)
+        if name in names:
+            alone.take(event_of(name, content, tick), number)
+    some = whole.among(names)
+    assert some.broken() == alone.broken() and set(some.names()) == set(alone.names())
+    assert sorted(event.sha256 for event in some.kept()) == sorted(event.sha256 for event in alone.kept())
+    assert len(some.duplicates()) == len(alone.duplicates())
+    kept = {event.name for event in some.kept()}
+    assert all(owner in kept and name not in kept for name, owner in some.duplicates().items())
+    assert kept | some.duplicates().keys() | some.broken().keys() <= names

@@ -16,12 +16,12 @@ from sketchlm.retrieval.distillation import DistillationConfig, collect_lessons,
 from sketchlm.retrieval.embedding import (
     FILE,
     PooledEmbedding,
-    ProjectedEmbedding,
     embedded,
     embedding_of,
     load_embedding,
     save_embedding,
 )
+from sketchlm.retrieval.projection import ProjectedEmbedding
 from sketchlm.weights import shipped
 from tests.sketchlm.llava import SIZES, Raw, query, raw_sample, tiny_llava, tiny_tokenizer
 from tests.sketchlm.retrieval.photos import pixels, tiny_scorer

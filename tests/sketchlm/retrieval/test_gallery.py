@@ -186,13 +186,27 @@ def test_only_what_is_new_or_changed_is_looked_at(tmp_path: Path, monkeypatch: p
     assert same(build(tmp_path / "gallery"), found)
 
 
-def test_new_files_alone_may_be_named(tmp_path: Path) -> None:
+def test_what_is_asked_for_is_what_is_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder may keep more, which is not looked at again."""
     old = write_photos(tmp_path / "photos", 3)
     build(tmp_path / "gallery")
     new = write_photos(tmp_path / "more", 2, first=3)
+    twin = shutil.copy(old[0], tmp_path / "more" / "twin.png")
     old[1].unlink()
-    found = build(tmp_path / "gallery", *new)
-    assert found.names == tuple(map(str, (old[0], old[2], *new)))
+    looks = count_seen(monkeypatch)
+    found = build(tmp_path / "gallery", *new, twin)
+    assert set(found.names) == set(map(str, (*new, twin))) and not found.duplicates
+    assert looks == [2]  # the twin of a photo that was not asked for is in its row
+    assert same(found, build(tmp_path / "alone", *new, twin))
+    (ranking,) = rank(tiny_scorer(), PooledEmbedding(tiny_scorer()), pixels(1), found, top_k=0)
+    assert set(ranking.names) == set(found.names)
+    everything = open_gallery(tmp_path / "gallery", tiny_scorer(), PooledEmbedding(tiny_scorer()))
+    assert everything.names == tuple(map(str, (old[0], old[2], *new)))
+    assert everything.duplicates == {str(twin): str(old[0])}
+    del looks[:]
+    assert build(tmp_path / "gallery", old[2]).names == (str(old[2]),) and looks == []
+    with pytest.raises(ValueError, match="none of 1 files could be read"):
+        build(tmp_path / "gallery", tmp_path / "away.png")
 
 
 def test_without_features_files_are_read_again(tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sketchlm.retrieval import ranking as module
-from sketchlm.retrieval.embedding import PooledEmbedding, ProjectedEmbedding
+from sketchlm.retrieval.embedding import PooledEmbedding
 from sketchlm.retrieval.gallery import Gallery, gallery_of
+from sketchlm.retrieval.projection import ProjectedEmbedding
 from sketchlm.retrieval.ranking import Ranking, best, coarse_scores, rank
 from sketchlm.retrieval.scorer import yes_matrix
 from tests.sketchlm.llava import SIZES, tiny_processor

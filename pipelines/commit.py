@@ -1,4 +1,4 @@
-"""The code that a benchmark measured, for its page."""
+"""The code that a benchmark or an experiment ran, for its page."""
 
 from __future__ import annotations
 

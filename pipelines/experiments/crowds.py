@@ -1,0 +1,132 @@
+"""What goes wrong where many instances are to be named? By their number and their overlap, suppressed or not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from pipelines import instructions
+from pipelines.experiments.arm import Arm, Setting, chain, stage_two
+from pipelines.experiments.exam import Exam, exam_of
+from pipelines.experiments.experiment import Experiment
+from pipelines.experiments.plots import BLUE, PURPLE, RED, points
+from pipelines.experiments.results import Results
+from sketchgen.instructions import InstructionsConfig, is_complete, run_instructions
+from sketchlm.evaluation.questions import Asked
+from sketchlm.metrics.box import overlaps
+from sketchlm.weights import shipped
+
+NUMBERS = (1, 2, 3, 4, 5, 6, 7, 8)
+"""Instances of the class."""
+OVERLAPS = {"apart": (0.0, 0.0), "touching": (1e-9, 0.15), "overlapping": (0.15, 1.0)}
+"""Of classes of two and more, the greatest IoU of two of their boxes: above the first (0: none at all), up to the
+second."""
+STEPS = 150
+FIGURES = ("precision", "recall", "duplicates", "hallucinated", "F1")
+
+
+def arms(setting: Setting, seed: int) -> list[Arm]:
+    """The demonstration model, trained on for some steps with another seed each time."""
+    two = stage_two(setting, seed)
+    crowds = replace(
+        two,
+        model=replace(two.model, base=str(shipped("learn"))),
+        loader=replace(two.loader, shards=training(setting).out),
+        optimizer=replace(two.optimizer, lr=two.optimizer.lr / 4, muon_lr=two.optimizer.muon_lr / 4),
+        steps=STEPS,
+    )
+    return [chain(setting, "model", crowds, about=f"the model that comes with the package, {STEPS} steps further")]
+
+
+def training(setting: Setting) -> InstructionsConfig:
+    """Crowds to train on."""
+    base = instructions.learn()
+    world = replace(base.source.world, kinds=(1.0, 0.0, 0.0), max_count=8, max_instances=14, num_scenes=1500)
+    return replace(
+        base,
+        source=replace(base.source, world=world),
+        tasks=replace(base.tasks, min_singles=2, max_boxes=8),
+        images_per_shard=125,
+        out=f"{setting.out}/shards/crowds",
+    )
+
+
+def unseen(setting: Setting) -> InstructionsConfig:
+    """Crowds that no training holds."""
+    base, world = instructions.learn_val(), training(setting).source.world
+    return replace(
+        base,
+        source=replace(base.source, world=replace(world, split="val", num_scenes=800)),
+        tasks=replace(base.tasks, names=("bbox",), min_singles=1, max_boxes=8),
+        out=f"{setting.out}/shards/crowds_val",
+    )
+
+
+def make(setting: Setting, console: Console) -> None:
+    """The shards of both, where they are missing. Raises ValueError where some could not be made."""
+    for config in (training(setting), unseen(setting)):
+        if not is_complete(config) and run_instructions(config, console):
+            raise ValueError(f"{config.out} could not be made whole: run the same command again")
+
+
+def exams(setting: Setting) -> list[Exam]:
+    """All boxes of a class, by how many there are and how far two of them overlap."""
+    asked = partial(exam_of, shards=unseen(setting).out, tasks=("boxes",), conditions=("asked",), number=0)
+    found = [exam_of("all", unseen(setting).out, ("boxes",), setting.number)]
+    found += [asked(_counted(number), keep=partial(_has, number=number)) for number in NUMBERS]
+    found += [asked(name, keep=partial(_lies, low=low, high=high)) for name, (low, high) in OVERLAPS.items()]
+    return found
+
+
+def plot(results: Results, picture: Any) -> None:
+    """Figures over the number of instances, and over overlap; dashed where duplicates are suppressed."""
+    left, right = picture.subplots(1, 2, width_ratios=(1.6, 1), sharey=True)
+    colours = {"recall": BLUE, "duplicates": RED, "hallucinated": PURPLE}
+    for axes, names in ((left, [_counted(n) for n in NUMBERS]), (right, list(OVERLAPS))):
+        for figure, colour in colours.items():
+            for suffix, line in (("", "o-"), (", suppressed", "s--")):
+                found = {n: results.find("model", name, "boxes", figure + suffix) for n, name in enumerate(names)}
+                points(axes, found, fmt=line, color=colour, label=figure + suffix)
+        axes.set_xticks(range(len(names)), [name.split(" ")[0] for name in names])
+        axes.grid(alpha=0.3)
+    left.set(xlabel="instances of the class", ylim=(0, 1), ylabel="of true boxes (recall), of found ones (others)")
+    right.set(xlabel="two of them")
+    right.legend(frameon=False, fontsize=8)
+
+
+def _counted(number: int) -> str:
+    return f"{number} instance{'s' * (number > 1)}"
+
+
+def _has(asked: Asked, number: int) -> bool:
+    return len(asked.query.boxes) == number
+
+
+def _lies(asked: Asked, low: float, high: float) -> bool:
+    """Whether the two of its boxes that overlap most do so within these bounds; never for a single one."""
+    boxes = asked.query.boxes
+    if len(boxes) < 2:
+        return False
+    most = float(np.triu(overlaps(boxes, boxes), 1).max())
+    return most <= high and (most > low or high == 0)
+
+
+CROWDS = Experiment(
+    name="crowds",
+    title="Crowds: duplicates, false boxes and misses",
+    question="Where a class has many instances, does the model name all, name some twice, or name what is not there? "
+    "How does that grow with their number and overlap, and what does non-maximum suppression (IoU 0.4) mend?",
+    setup="The demonstration model, trained on for some steps on crowds of up to eight with three seeds; all boxes of "
+    "a class asked for in unseen scenes, matched at IoU 0.5 as COCO does. Overlap: of the two boxes of the class that "
+    "overlap most (touching: IoU up to 0.15).",
+    arms=arms,
+    prepare=make,
+    exams=exams,
+    effects=(),
+    figures={"boxes": tuple(name + suffix for name in FIGURES for suffix in ("", ", suppressed"))},
+    plot=plot,
+)

@@ -1,0 +1,198 @@
+"""Do words and a sketch compose? "The red one", asked beside a sketch, where training never asked so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from pipelines import instructions
+from pipelines.experiments.arm import Arm, Setting, chain, stage_one, stage_two
+from pipelines.experiments.exam import Answers, Exam, Place, answers_of
+from pipelines.experiments.experiment import Experiment
+from pipelines.experiments.plots import BLUE, GREY, bars
+from pipelines.experiments.results import Results
+from sketchgen.colour import colour_of
+from sketchgen.instance import Mask
+from sketchgen.instructions import InstructionsConfig, is_complete, run_instructions
+from sketchlm.bundle import Bundle
+from sketchlm.evaluation.asking import say
+from sketchlm.evaluation.questions import BLOCK, Asked, Samples, collect, shown, spread
+from sketchlm.evaluation.record import AnswerRecord
+from sketchlm.evaluation.scoring import score
+from sketchlm.processor import Processor, decode_mask, decode_rgb
+
+ALL, SKETCH, OTHER, WORDS = "asked", "sketch", "other", "text"
+"""Sketch and words; the sketch alone; the sketch, and the colour of another instance in words; words alone."""
+
+EXAM = "several of a class"
+ASKED_WORDS = {
+    ALL: "sketch + “the red one”",
+    SKETCH: "sketch alone",
+    OTHER: "sketch + another's colour",
+    WORDS: "“the red one” alone",
+}
+
+
+@dataclass(frozen=True)
+class Coloured:
+    """A question about a class with instances of several colours. asked: its `own` is the instance that is meant."""
+
+    asked: Asked
+    colour: str
+    other: str
+    """The colour of another instance, which none of that of the first has."""
+
+
+def training(setting: Setting, colours: bool) -> InstructionsConfig:
+    """The scenes of `tiny`, which asks for no colour; or the same with questions about colours among the others."""
+    base = instructions.tiny()
+    if not colours:
+        return base
+    tasks = replace(base.tasks, questions=(*base.tasks.questions, "colour"))
+    return replace(base, tasks=tasks, out=f"{setting.out}/shards/colours")
+
+
+def unseen(setting: Setting) -> InstructionsConfig:
+    """Scenes with several instances of a class."""
+    base = instructions.learn_val()
+    world = replace(base.source.world, kinds=(1.0, 0.0, 0.0), num_scenes=800)
+    tasks = replace(base.tasks, names=("bbox",), min_singles=1, max_boxes=3)
+    return replace(base, source=replace(base.source, world=world), tasks=tasks, out=f"{setting.out}/shards/pairs_val")
+
+
+def prepare(setting: Setting, console: Console) -> None:
+    """Shards of training and exam. Raises ValueError where some could not be made."""
+    for config in (training(setting, False), training(setting, True), unseen(setting)):
+        if not is_complete(config) and run_instructions(config, console):
+            raise ValueError(f"{config.out} could not be made whole: run the same command again")
+
+
+def arms(setting: Setting, seed: int) -> list[Arm]:
+    """Without a word about colours, and with questions about the colour of what the sketch shows."""
+    abouts = {"colourless": "no question of training is about a colour", "colours": "VQA asks for colours as well"}
+    found = []
+    for name, about in abouts.items():
+        shards = training(setting, name == "colours").out
+        stages = [
+            replace(stage, loader=replace(stage.loader, shards=shards))
+            for stage in (stage_one(setting, seed), stage_two(setting, seed))
+        ]
+        found.append(chain(setting, name, *stages, about=about))
+    return found
+
+
+def exams(setting: Setting) -> list[Exam]:
+    """One: which of several instances is boxed?"""
+    return [Exam(EXAM, partial(_answers, shards=unseen(setting).out, number=setting.number))]
+
+
+def _answers(bundle: Bundle, processor: Processor, shards: str, number: int) -> dict[Place, Answers]:
+    samples = Samples(shards)
+    chosen = coloured(samples, number)
+    return {
+        ("bbox", condition): answers_of("bbox", _records(chosen, condition, samples, bundle.model, processor))
+        for condition in (ALL, SKETCH, OTHER, WORDS)
+    }
+
+
+def _records(
+    chosen: Sequence[Coloured], condition: str, samples: Samples, model: Any, processor: Processor
+) -> list[AnswerRecord]:
+    records = []
+    for start in range(0, len(chosen), BLOCK):
+        block = chosen[start : start + BLOCK]
+        asked = [_asked(one, condition) for one in block]
+        questions = [
+            replace(question, hint=_hint(one, condition))
+            for one, question in zip(block, shown(asked, samples, processor), strict=True)
+        ]
+        said = say("bbox", model, processor, asked, questions)
+        records += [score("bbox", one, given) for one, given in zip(asked, said, strict=True)]
+    return records
+
+
+def _hint(one: Coloured, condition: str) -> str:
+    if condition == SKETCH:
+        return ""
+    return the(one.other if condition == OTHER else one.colour)
+
+
+def the(colour: str) -> str:
+    """The words that are added."""
+    return f"The {colour} one."
+
+
+def _asked(one: Coloured, condition: str) -> Asked:
+    """Words alone name no class: what is left of the sketch would be told by them."""
+    if condition != WORDS:
+        return one.asked
+    return replace(one.asked, shown=None, query=one.asked.query.model_copy(update={"row": -1, "category": "object"}))
+
+
+def coloured(samples: Samples, number: int) -> list[Coloured]:
+    """Questions about classes of which one instance has a colour that no other has, and another one has one too."""
+    asked = [one for one in collect(samples.records, "bbox") if len(one.query.boxes) > 1]
+    colours: dict[int, dict[tuple[float, ...], str]] = {}
+    found = []
+    for one in asked:
+        if one.sample not in colours:
+            colours[one.sample] = colours_of(samples, one.sample)
+        named = [colours[one.sample].get(tuple(box), "") for box in one.query.boxes]
+        alone = [place for place, name in enumerate(named) if name and named.count(name) == 1]
+        if len(alone) > 1:
+            meant, other = alone[one.sample % len(alone)], alone[(one.sample + 1) % len(alone)]
+            found.append(Coloured(replace(one, own=meant), named[meant], named[other]))
+    kept = {one.key for one in spread([one.asked for one in found], number)}
+    return [one for one in found if one.asked.key in kept]
+
+
+def colours_of(samples: Samples, place: int) -> dict[tuple[float, ...], str]:
+    """The colour of each object of a sample, by its box; "" where one word does not tell it."""
+    raw = samples.read(place)
+    rgb = decode_rgb(raw.jpg, f"{raw.url}, sample {raw.key}")
+    found = {}
+    for thing in raw.record.objects:
+        bits = decode_mask(thing.mask.size, thing.mask.counts).astype(bool)
+        rows, columns = np.flatnonzero(bits.any(1)), np.flatnonzero(bits.any(0))
+        if len(rows):
+            cut = bits[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+            found[tuple(thing.box)] = colour_of(rgb, Mask(int(columns[0]), int(rows[0]), cut))
+    return found
+
+
+def plot(results: Results, picture: Any) -> None:
+    """How often the instance that is meant is boxed, by what is asked."""
+    axes = picture.subplots()
+    for shift, (arm, colour) in enumerate(zip([arm.name for arm in results.arms], (GREY, BLUE), strict=True)):
+        found = {
+            place + 0.3 * shift - 0.15: results.find(arm, EXAM, "bbox", "own Acc@0.5", condition)
+            for place, condition in enumerate(ASKED_WORDS)
+        }
+        bars(axes, found, 0.28, colour, arm)
+    axes.set_xticks(range(len(ASKED_WORDS)), list(ASKED_WORDS.values()))
+    axes.set(ylabel="the instance that is meant is boxed (IoU 0.5)", ylim=(0, 1))
+    axes.legend(frameon=False)
+    axes.grid(axis="y", alpha=0.3)
+
+
+EMERGENCE = Experiment(
+    name="emergence",
+    title="“The red one”: words beside a sketch",
+    question="The sketch tells the class, a word the attribute: is the right one of several instances boxed, though no "
+    "training question ever held a colour beside a request for a box?",
+    setup="Unseen scenes with two or three instances of a class, at least two of which have a colour of their own "
+    "(one of the eleven basic terms, by their pixels). BBOX is asked with the sketch and “The red one.”; with the "
+    "sketch alone; with the sketch and the colour of another instance, for which the first is wrong; and in words "
+    "alone, which name no class. `own Acc@0.5`: the box fits the instance that is meant; `Acc@0.5`: any of the class.",
+    arms=arms,
+    prepare=prepare,
+    exams=exams,
+    effects=(("colours", "colourless"),),
+    figures={"bbox": ("own Acc@0.5", "Acc@0.5")},
+    plot=plot,
+)

@@ -1,0 +1,169 @@
+"""Exams: questions that every arm answers, and what becomes of the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_manifests.schema import Condition, Measured
+from sketchlm.answer import Question
+from sketchlm.bundle import Bundle
+from sketchlm.evaluation.asking import EntryPlan, ask, questions_of_plan, say
+from sketchlm.evaluation.measures import FIELDS, MEASURES
+from sketchlm.evaluation.questions import BLOCK, Asked, Samples, shown, spread, under
+from sketchlm.evaluation.scoring import constants, score
+from sketchlm.metrics import Measure, mean
+from sketchlm.processor import Picture, Processor
+
+FIGURES: dict[str, str] = {
+    "sbir": "balanced accuracy",
+    "count": "exact, present",
+    "bbox": "Acc@0.5",
+    "vqa": "exact",
+    "boxes": "F1, suppressed",
+}
+"""The figure of each task that experiments look at, unless they say otherwise."""
+CONTROLS: tuple[Condition, ...] = ("asked", "shuffled", "blank")
+Sketch = NDArray[np.uint8]
+"""[256, 256], dark on white."""
+
+
+Place = tuple[str, str]
+"""Task and condition of answers."""
+COARSE = "coarse"
+"""Beside the tasks: how much of what the model ranks first a coarse search keeps."""
+COARSE_MEASURES = {"first 10 kept": mean}
+
+
+class Answers(NamedTuple):
+    """Scores of the answers to one task under one condition: rows [n, k] as `measures.FIELDS` has them, and the image
+    of each."""
+
+    task: str
+    rows: list[list[float]]
+    images: list[str]
+
+
+def measure_of(task: str, figure: str) -> dict[str, Measure]:
+    """The measure of a figure of a task, by its name."""
+    return {figure: COARSE_MEASURES[figure] if task == COARSE else MEASURES[task][figure]}  # type: ignore[index]
+
+
+@dataclass(frozen=True)
+class Exam:
+    """answers: of a bundle and its processor, by task and condition; constant: what the best answer that is always the
+    same would reach, by task."""
+
+    name: str
+    answers: Callable[[Bundle, Processor], dict[Place, Answers]]
+    constant: Callable[[], dict[Measured, float]] = field(default=dict)
+
+
+def exam_of(
+    name: str,
+    shards: str,
+    tasks: Sequence[Measured] = ("sbir", "count", "bbox", "vqa"),
+    number: int = 500,
+    conditions: Sequence[Condition] = CONTROLS,
+    keep: Callable[[Asked], bool] = lambda asked: True,
+) -> Exam:
+    """The questions that lie in a folder of shards, as they are asked there, and its controls. keep: which of
+    them."""
+    plans = {
+        (task, how): EntryPlan(name, task, "", "seen", how, number, examples=False)
+        for task in tasks
+        for how in conditions
+    }
+
+    def answers(bundle: Bundle, processor: Processor) -> dict[Place, Answers]:
+        samples = Samples(shards)
+        return {
+            place: answers_of(plan.task, ask(plan, _kept(plan, samples, keep), samples, bundle.model, processor))
+            for place, plan in plans.items()
+        }
+
+    return Exam(name, answers, partial(_constants, shards, tasks, number, keep))
+
+
+def drawn_exam(
+    name: str,
+    shards: str,
+    sketch_of: Callable[[Asked], Sketch],
+    tasks: Sequence[Measured] = ("sbir", "bbox"),
+    number: int = 500,
+    classes: frozenset[str] = frozenset(),
+    keep: Callable[[Asked], bool] = lambda asked: True,
+    hint_of: Callable[[Asked], str] = lambda asked: "",
+) -> Exam:
+    """The questions of a folder of shards with other sketches.
+
+    sketch_of: the sketch for a question; classes: only questions about these, empty = all; keep: which questions;
+    hint_of: words behind the question's own.
+    """
+
+    def answers(bundle: Bundle, processor: Processor) -> dict[Place, Answers]:
+        samples = Samples(shards)
+        found: dict[Place, Answers] = {}
+        for task in tasks:
+            asked = _kept(EntryPlan(name, task, "", "", "asked", number, classes), samples, keep)
+            drawn = [(one, sketch_of(one)) for one in asked]
+            found[task, "asked"] = _answered(task, drawn, samples, bundle.model, processor, hint_of)
+        return found
+
+    return Exam(name, answers)
+
+
+def _kept(plan: EntryPlan, samples: Samples, keep: Callable[[Asked], bool]) -> list[Asked]:
+    everything = questions_of_plan(replace(plan, number=0, condition="asked"), samples)
+    chosen = spread([one for one in everything if keep(one)], plan.number, plan.seed)
+    return under(chosen, plan.condition, plan.seed)
+
+
+def _answered(
+    task: Measured,
+    drawn: Sequence[tuple[Asked, Sketch]],
+    samples: Samples,
+    model: Any,
+    processor: Processor,
+    hint_of: Callable[[Asked], str],
+) -> Answers:
+    records = []
+    for start in range(0, len(drawn), BLOCK):
+        block = [one for one, _ in drawn[start : start + BLOCK]]
+        questions = [
+            Question(
+                (Picture(processor.sketch_pixels(sketch)), *question.pictures[-1:]),
+                question.query,
+                question.draw,
+                hint_of(one),
+            )
+            for (one, sketch), question in zip(
+                drawn[start : start + BLOCK], shown(block, samples, processor), strict=True
+            )
+        ]
+        said = say(task, model, processor, block, questions)
+        records += [score(task, one, given) for one, given in zip(block, said, strict=True)]
+    return answers_of(task, records)
+
+
+def answers_of(task: Measured, records: Sequence[Any]) -> Answers:
+    """The scores of `AnswerRecord`s."""
+    rows = [[record.row[name] for name in FIELDS[task]] for record in records]
+    return Answers(task, rows, [record.image for record in records])
+
+
+def _constants(
+    shards: str, tasks: Sequence[Measured], number: int, keep: Callable[[Asked], bool]
+) -> dict[Measured, float]:
+    samples = Samples(shards)
+    found: dict[Measured, float] = {}
+    for task in tasks:
+        asked = _kept(EntryPlan("", task, "", "", "asked", number), samples, keep)
+        reached = constants(task, asked, "padded") if task != "boxes" else {}
+        found |= {task: reached[FIGURES[task]]} if FIGURES.get(task, "") in reached else {}
+    return found

@@ -1,0 +1,64 @@
+"""Plots of results: effects in a column, figures as points with their intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from pipelines.experiments.results import Outcome, Results
+
+TASK_WORDS: Final = {
+    "sbir": "SBIR",
+    "count": "COUNT",
+    "bbox": "BBOX",
+    "boxes": "all boxes",
+    "vqa": "VQA",
+    "retrieval": "gallery",
+    "coarse": "coarse search",
+}
+BLUE, RED, GREEN, PURPLE, GREY = "#1f6feb", "#d1622b", "#2da44e", "#8250df", "#8b949e"
+
+
+def points(axes: Any, outcomes: Mapping[Any, Outcome | None], upright: bool = True, **how: Any) -> None:
+    """Means with their intervals at the keys, where there are any. upright: the keys lie on the x axis; how: of
+    matplotlib's errorbar."""
+    there = {place: one.interval for place, one in outcomes.items() if one}
+    values = [found.value for found in there.values()]
+    reach = [[one.value - one.low for one in there.values()], [one.high - one.value for one in there.values()]]
+    how = {"fmt": "o", "capsize": 3, "markersize": 4} | how
+    if upright:
+        axes.errorbar(list(there), values, yerr=reach, **how)
+    else:
+        axes.errorbar(values, list(there), xerr=reach, **how)
+
+
+def bars(axes: Any, outcomes: Mapping[float, Outcome | None], width: float, colour: str, label: str) -> None:
+    """Means as bars at the keys, with their intervals."""
+    there = {place: one for place, one in outcomes.items() if one}
+    axes.bar(list(there), [one.mean for one in there.values()], width, color=colour, label=label)
+    points(axes, there, fmt="none", ecolor="black", linewidth=1)
+
+
+def forest(results: Results, picture: Any) -> None:
+    """The usual plot: effects with their intervals and the points of single seeds; where there is none, the figures."""
+    effects = results.effects
+    shown = effects or [one for one in results.outcomes if one.condition == "asked"]
+    axes = picture.subplots()
+    for place, one in enumerate(reversed(shown)):
+        found = one.interval
+        colour = BLUE if not effects or one.is_clear else GREY
+        axes.plot([found.low, found.high], [place, place], color=colour, linewidth=2)
+        axes.plot(found.value, place, "o", color=colour, markersize=7)
+        axes.plot(one.values, [place] * len(one.values), "|", color="black", markersize=10)
+    axes.set_yticks(range(len(shown)), [_label(one, bool(effects)) for one in reversed(shown)], fontsize=9)
+    if effects:
+        axes.axvline(0, color="black", linewidth=0.8)
+    axes.set_xlabel("difference (95 %), a stroke for each seed" if effects else "figure (95 %), a stroke for each seed")
+    axes.grid(axis="x", alpha=0.3)
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+
+
+def _label(one: Outcome, effect: bool) -> str:
+    what = f"{TASK_WORDS.get(one.task, one.task)} {one.figure}, {one.exam}"
+    return f"{what}\n{one.arm} above {one.against or one.baseline}" if effect else f"{one.arm}: {what}"

@@ -1,0 +1,339 @@
+"""Experiments: arms that share what they begin with, effects over seeds, exams, pages, and going on."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+from scipy import stats
+
+from data_manifests.schema import STRIP_SIDE
+from pipelines import finetune, instructions, pretrain
+from pipelines.experiments import EXPERIMENTS, arm, experiment
+from pipelines.experiments.__main__ import main
+from pipelines.experiments.arm import Setting, chain, stage_one, stage_two
+from pipelines.experiments.crowds import OVERLAPS, _lies
+from pipelines.experiments.emergence import coloured, colours_of
+from pipelines.experiments.exam import Answers, drawn_exam, exam_of
+from pipelines.experiments.experiment import old_results, run
+from pipelines.experiments.page import BY_HAND, UNWRITTEN, verdict, write_page
+from pipelines.experiments.results import (
+    ArmFacts,
+    Outcome,
+    Results,
+    effect_of,
+    outcome_of,
+    seeds_to_settle,
+    spread,
+)
+from pipelines.experiments.stages import STAGES
+from pipelines.experiments.styles import longest
+from sketchgen.instructions import run_instructions
+from sketchlm.evaluation.measures import FIELDS
+from sketchlm.evaluation.questions import Asked, Samples, collect
+from sketchlm.loading import open_model, processor_of
+
+QUIET = Console(quiet=True)
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Forty unseen scenes, with up to three boxes of a class asked for."""
+    base = instructions.learn_val()
+    world = replace(base.source.world, num_scenes=40)
+    out = str(tmp_path_factory.mktemp("unseen") / "shards")
+    tasks = replace(base.tasks, max_boxes=3, min_singles=1)
+    assert not run_instructions(replace(base, source=replace(base.source, world=world), tasks=tasks, out=out), QUIET)
+    return out
+
+
+# --- arms ------------------------------------------------------------------------------------------------------------
+
+
+def test_arms_that_begin_alike_share_their_stages() -> None:
+    setting = Setting()
+    same = [
+        ("stages", "both"),
+        ("connector", "full"),
+        ("styles", "model"),
+        ("sources", "hand"),
+        ("emergence", "colourless"),
+    ]
+    bundles = {
+        next(one.bundle for one in EXPERIMENTS[name].arms(setting, 0) if one.name == called) for name, called in same
+    }
+    assert len(bundles) == 1
+
+
+def test_whatever_decides_a_stage_decides_its_folder_and_what_comes_after() -> None:
+    setting = Setting()
+    one, two = stage_one(setting, 0), stage_two(setting, 0)
+    places = [
+        chain(setting, "x", *stages).stages[-1].out
+        for stages in (
+            (one, two),
+            (stage_one(setting, 1), stage_two(setting, 1)),
+            (replace(one, steps=one.steps + 1), two),
+            (one, replace(two, loader=replace(two.loader, shards="elsewhere"))),
+            (two,),
+        )
+    ]
+    assert len(set(places)) == len(places)
+    assert chain(setting, "named otherwise", one, two, about="x").stages[-1].out == places[0]
+
+
+def test_every_arm_of_every_experiment_begins_with_the_bundle_before() -> None:
+    for one in EXPERIMENTS.values():
+        for of_seed in (one.arms(Setting(), 0), one.arms(Setting(), 1)):
+            assert len({each.name for each in of_seed}) == len(of_seed)
+            for each in of_seed:
+                for before, after in zip(each.stages, each.stages[1:], strict=False):
+                    assert after.model.base == f"{before.out}/bundle"
+        names = {each.name for each in one.arms(Setting(), 0)}
+        assert {name for pair in one.effects for name in pair} <= names
+
+
+def test_a_recipe_that_there_is_not() -> None:
+    with pytest.raises(ValueError, match="recipe is 'huge'; there are tiny, learn"):
+        stage_one(Setting(recipe="huge"), 0)
+
+
+# --- results ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_interval_holds_seeds_and_images() -> None:
+    values, error = [0.50, 0.54, 0.58], 0.01
+    one = Outcome(exam="e", condition="asked", task="sbir", figure="f", arm="a", values=values, error=error, n=9)
+    low, high = stats.t.interval(0.95, 2, loc=0.54, scale=stats.sem(values))
+    assert spread(values) == pytest.approx((high - low) / 2)
+    assert one.interval.high - one.mean == pytest.approx(np.hypot((high - low) / 2, 1.959964 * error), rel=1e-5)
+    assert spread([0.5]) == float("inf")
+
+
+effects = st.tuples(st.floats(-0.3, 0.3), st.floats(0.001, 0.2), st.floats(0, 0.05))
+
+
+@given(effects)
+def test_so_many_seeds_settle_a_difference_and_no_fewer(drawn: tuple[float, float, float]) -> None:
+    mean, deviation, error = drawn
+    values = [mean - deviation, mean, mean + deviation]
+    one = Outcome(exam="e", condition="asked", task="sbir", figure="f", arm="a", values=values, error=error, n=9)
+
+    def reach(number: int) -> float:
+        t = stats.t.ppf(0.975, number - 1)
+        return float(np.hypot(t * deviation / np.sqrt(number), stats.norm.ppf(0.975) * error))
+
+    number = seeds_to_settle(one)
+    if number:
+        assert reach(number) < abs(one.mean)
+        assert number == 2 or reach(number - 1) >= abs(one.mean)
+    else:
+        assert reach(200) >= abs(one.mean)
+    assert not one.is_clear or 0 < number <= 3
+
+
+def answers(right: list[float], images: list[str] | None = None) -> Answers:
+    """Of SBIR: a question an image, every second one a yes."""
+    fields = FIELDS["sbir"]
+    table = np.zeros((len(right), len(fields)))
+    table[:, fields.index("right")] = right
+    table[:, fields.index("truth")] = np.arange(len(right)) % 2
+    return Answers("sbir", table.tolist(), images or [str(n) for n in range(len(right))])
+
+
+def test_an_effect_is_the_difference_of_the_figures_seed_by_seed() -> None:
+    mine, theirs = [answers([1, 1, 1, 0]), answers([1, 1, 0, 0])], [answers([0, 1, 1, 0]), answers([0, 0, 0, 0])]
+    place = {"exam": "e", "condition": "asked", "arm": "a"}
+    found = effect_of(mine, theirs, **place, against="b")
+    a, b = outcome_of(mine, **place), outcome_of(theirs, **place)
+    assert found.values == pytest.approx([x - y for x, y in zip(a.values, b.values, strict=True)])
+    assert found.is_effect and not a.is_effect and found.n == 4
+    with pytest.raises(ValueError, match="answers to different questions"):
+        effect_of(mine, [answers([1, 1, 1, 0], ["other"] * 4)] * 2, **place, against="b")
+
+
+# --- pages -----------------------------------------------------------------------------------------------------------
+
+
+def results(values: tuple[float, ...] = (0.1, 0.12, 0.11)) -> Results:
+    place: dict[str, Any] = {"exam": "unseen", "condition": "asked", "task": "sbir", "figure": "balanced accuracy"}
+    plain = [
+        Outcome(**place, arm=name, values=[base + value for value in values], error=0.01, n=500)
+        for name, base in (("both", 0.6), ("two-alone", 0.5))
+    ]
+    control = Outcome(**place | {"condition": "shuffled"}, arm="both", values=[0.5, 0.5, 0.5], error=0.01, n=500)
+    effect = Outcome(**place, arm="both", against="two-alone", values=list(values), error=0.01, n=500)
+    facts = [ArmFacts(name=name, stages=["pretrain 1 x 2"], parameters=2, minutes=3) for name in ("both", "two-alone")]
+    return Results(
+        name="stages",
+        date="2026-11-26",
+        commit="abc",
+        recipe="tiny",
+        seeds=[0, 1, 2],
+        minutes=18,
+        arms=facts,
+        outcomes=[*plain, control, effect],
+        constants={"unseen": {"sbir": 0.5}},
+    )
+
+
+def test_a_page_is_made_of_its_results_and_keeps_what_people_wrote(tmp_path: Path) -> None:
+    setting = Setting(pages=str(tmp_path))
+    page = write_page(STAGES, results(), setting)
+    text = page.read_text()
+    assert UNWRITTEN in text
+    assert "| unseen | SBIR balanced accuracy | 500 | 0.710 (" in text and "| 0.500 | 0.500 |" in text
+    assert "+0.110 (" in text and "**clear**: higher" in text
+    assert page.with_suffix(".png").stat().st_size > 5_000
+    page.write_text(text.replace(UNWRITTEN, "It means much."))
+    again = write_page(STAGES, results((0.1, -0.1, 0.02)), setting).read_text()
+    assert again.endswith(f"{BY_HAND}\n\nIt means much.\n") and "within the noise" in again
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([0.1, 0.12, 0.11], "**clear**: higher"),
+        ([-0.1, -0.12, -0.11], "**clear**: lower"),
+        ([0.05, 0.0, 0.04], r"within the noise: some 6 seeds"),
+        ([0.001, -0.001, 0.0], "within the noise: more images, or no number of seeds"),
+    ],
+)
+def test_what_a_difference_lets_one_say(values: list[float], said: str) -> None:
+    one = Outcome(
+        exam="e", condition="asked", task="sbir", figure="f", arm="a", against="b", values=values, error=0.005, n=9
+    )
+    assert verdict(one) == said
+
+
+# --- exams -----------------------------------------------------------------------------------------------------------
+
+
+def test_drawn_with_the_sketches_of_the_shards_an_exam_is_that_of_the_shards(shards: str) -> None:
+    loaded = open_model("learn", "cpu")
+    processor = processor_of(loaded, ("bbox", "sbir"))
+    samples = Samples(shards)
+
+    def sketch_of(asked: Asked) -> Any:
+        assert asked.shown is not None
+        raw = samples.read(asked.shown.sample)
+        strip = cv2.imdecode(np.frombuffer(raw.strip, np.uint8), cv2.IMREAD_GRAYSCALE)
+        assert strip is not None
+        return strip[STRIP_SIDE * asked.shown.row : STRIP_SIDE * (asked.shown.row + 1)]
+
+    drawn = drawn_exam("drawn", shards, sketch_of, ("bbox", "sbir"), 8).answers(loaded, processor)
+    plain = exam_of("plain", shards, ("bbox", "sbir"), 8, ("asked",)).answers(loaded, processor)
+    assert drawn == plain
+    few = exam_of("few", shards, ("bbox",), 3, ("asked",), keep=lambda one: len(one.query.boxes) == 2)
+    found = few.answers(loaded, processor)["bbox", "asked"]
+    assert len(found.rows) == 3  # chosen among those that are kept, not the other way round
+    assert 0 < exam_of("c", shards, ("bbox", "sbir"), 8).constant()["sbir"] <= 0.5
+
+
+def test_the_instance_that_is_meant_has_a_colour_of_its_own(shards: str) -> None:
+    samples = Samples(shards)
+    found = coloured(samples, 0)
+    assert len(found) > 3
+    for one in found:
+        colours = colours_of(samples, one.asked.sample)
+        of_class = [colours[tuple(box)] for box in one.asked.query.boxes]
+        assert of_class[one.asked.own] == one.colour and of_class.count(one.colour) == 1
+        assert one.other != one.colour and of_class.count(one.other) == 1
+
+
+def test_overlap_of_a_class_is_of_one_kind_alone(shards: str) -> None:
+    asked = [one for one in collect(Samples(shards).records, "bbox")]
+    for one in asked:
+        kinds = [name for name, (low, high) in OVERLAPS.items() if _lies(one, low, high)]
+        assert len(kinds) == (len(one.query.boxes) > 1)
+
+
+@given(st.lists(st.integers(2, 9), min_size=1, max_size=9), st.floats(0.01, 1))
+@settings(max_examples=50)
+def test_the_longest_lines_are_left_in_their_order(counts: list[int], share: float) -> None:
+    lines = [np.stack([np.arange(n), np.zeros(n)], 1).astype(np.float32) for n in counts]
+    left = longest(lines, share)
+    places = [next(n for n, line in enumerate(lines) if line is one) for one in left]
+    assert left and places == sorted(places)
+    length = sum(len(line) - 1 for line in left)
+    assert length >= share * sum(n - 1 for n in counts) - 1e-4
+    assert all(len(line) <= min(len(one) for one in left) for n, line in enumerate(lines) if n not in places)
+
+
+# --- the whole -------------------------------------------------------------------------------------------------------
+
+
+def test_without_a_name_they_are_listed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["experiments"])
+    main()
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in EXPERIMENTS)
+
+
+def test_a_plan_trains_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr("sys.argv", ["experiments", "stages", "--dry-run", "--out", str(tmp_path / "out")])
+    main()
+    assert "3 seeds: 15 stages in all, 15 to train" in capsys.readouterr().out
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_an_experiment_goes_on_where_it_was_and_trains_nothing_twice(
+    shards: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting = Setting(seeds=(0, 1), number=6, workers=1, out=str(tmp_path / "out"), pages=str(tmp_path / "pages"))
+    monkeypatch.setattr(pretrain, "RECIPES", {"tiny": partial(_short, pretrain.tiny(), shards)})
+    monkeypatch.setattr(finetune, "RECIPES", {"tiny": partial(_short, finetune.tiny(), shards)})
+    trained: list[str] = []
+    monkeypatch.setattr(arm, "_train", partial(_noted, trained, arm._train))
+    for module in (arm, experiment):
+        monkeypatch.setattr(module, "ProcessPoolExecutor", _Here)  # a process of its own knows no patch
+    short = replace(STAGES, prepare=lambda setting, console: None, exams=partial(_exams, shards))
+    monkeypatch.setitem(EXPERIMENTS, "stages", short)
+    found = run(short, setting, QUIET)
+    assert len(trained) == 10  # two seeds of: two stages, one stage, two blind stages
+    assert {one.arm for one in found.outcomes} == {"both", "two-alone", "blind"}
+    assert old_results(setting, "stages") == found
+    run(short, setting, QUIET)
+    assert len(trained) == 10
+    assert "both above two-alone" in write_page(short, found, setting).read_text()
+
+
+def _short(config: Any, shards: str) -> Any:
+    return replace(config, steps=2, loader=replace(config.loader, shards=shards, batch_size=2))
+
+
+def _exams(shards: str, setting: Setting) -> list[Any]:
+    return [exam_of("unseen", shards, ("sbir",), setting.number)]
+
+
+def _noted(trained: list[str], train: Any, config: Any) -> float:
+    trained.append(config.out)
+    return float(train(config))
+
+
+class _Here:
+    """In place of a pool: everything in this process."""
+
+    def __init__(self, *_: Any, **__: Any) -> None: ...
+
+    def __enter__(self) -> _Here:
+        return self
+
+    def __exit__(self, *_: Any) -> None: ...
+
+    def submit(self, function: Any, *args: Any) -> Any:
+        done: Future[Any] = Future()
+        done.set_result(function(*args))
+        return done

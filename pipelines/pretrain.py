@@ -26,6 +26,7 @@ def tiny() -> TrainConfig:
             tower_weights="learn",
             connector="full",
             language="full",
+            fusion_open=True,  # where a run asks for fusion
         ),
         loader=LoaderConfig(shards="out/instructions/tiny", batch_size=32),
         processor=ProcessorConfig(prompt=PromptConfig(system="", short=False), tasks=("describe",), max_length=512),

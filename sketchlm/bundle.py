@@ -4,6 +4,7 @@
     config.json, model.safetensors      LLaVA in Hugging Face layout, where the whole model was trained
     adapter/            PEFT: LoRA and connector, where a base model lies elsewhere (`base` names it)
     tokenizer*.json, preprocessor_config.json, processor_config.json, chat_template.jinja
+    fusion.safetensors                  layers of cross-attention (sketchlm.fusion), where there are such
     heads.safetensors                   what the loss needs beside the model (sketchlm.loss), where there is such;
                                         of a contrastive one it is the coarse search of retrieval as well
     README.md           card
@@ -27,7 +28,8 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from sketchlm.model import HUB_ID, load_llava, quiet, trained_parameters, unwrap
+from sketchlm.fusion import Fusion, attach, fusion_of
+from sketchlm.model import HUB_ID, load_llava, part_of, quiet, trained_parameters, unwrap
 from sketchlm.prompt import PromptConfig, chat_template
 from sketchlm.tokenizer import first_line, load_tokenizer
 from sketchlm.weights import shipped
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 RECORD = "bundle.json"
 CARD = "README.md"
 ADAPTER = "adapter"
+FUSION = "fusion.safetensors"
 HEADS = "heads.safetensors"
 LOAD_BUNDLE = """from sketchlm import SketchLM
 
@@ -67,6 +70,8 @@ class BundleInfo:
     """Recipe, steps, and the figures of the last step: for a reader; `license`, where one is known."""
     files: dict[str, int] = field(default_factory=dict)
     """Bytes of every file that was saved, filled in on saving."""
+    fusion_layers: int = 0
+    """Layers of cross-attention, 0 = none (concat); filled in on saving."""
 
 
 @dataclass
@@ -98,17 +103,16 @@ def save_bundle(
     """
 
     def write(begun: Path) -> None:
-        saved = info
+        fusion = fusion_of(unwrap(model))
+        saved = replace(info, fusion_layers=len(fusion.layers) if fusion else 0)
         if info.base and _holds_all(model):
             _save_adapter(model, begun / ADAPTER)
         else:
-            saved = replace(info, base="")
+            saved = replace(saved, base="")
             _save_llava(merged(model) if _adapted(model) else model, begun)
         _save_processor(model, tokenizer, info.prompt, begun)
-        if weights := {
-            name: t.detach().cpu().contiguous() for name, t in (heads.state_dict() if heads else {}).items()
-        }:
-            save_file(weights, begun / HEADS)
+        _save_weights(fusion, begun / FUSION)
+        _save_weights(heads, begun / HEADS)
         (begun / CARD).write_text(card(saved, info.base))
         sizes = {str(p.relative_to(begun)): p.stat().st_size for p in sorted(begun.rglob("*")) if p.is_file()}
         sizes.pop(CARD)  # people write in it
@@ -134,6 +138,8 @@ def load_bundle(folder: str | Path, trainable: bool = False, **options: Any) -> 
         raise ValueError(f"bundle {folder} {what}: {error}") from None
     if info.base:
         model = _load_adapter(model, folder / ADAPTER, trainable)
+    if info.fusion_layers:
+        _load_fusion(unwrap(model), folder / FUSION, info.fusion_layers, trainable)
     heads = load_file(folder / HEADS) if (folder / HEADS).is_file() else {}
     return Bundle(model.eval(), tokenizer, info, heads, str(folder))
 
@@ -167,6 +173,7 @@ def read_info(folder: Path) -> BundleInfo:
         fields = json.loads((folder / RECORD).read_text())
         fields["prompt"] = PromptConfig(**fields["prompt"])
         fields["classes"] = tuple(fields["classes"])
+        fields["fusion_layers"] = int(fields.get("fusion_layers", 0))  # bundles from before say nothing of it
         return BundleInfo(**fields)
     except (FileNotFoundError, NotADirectoryError):
         raise ValueError(f"{folder} is no bundle: it holds no {RECORD}") from None
@@ -195,12 +202,18 @@ def merged(model: Any) -> Any:
 def export(folder: str | Path, out: Path, **options: Any) -> None:
     """Write a plain Hugging Face LLaVA (merged weights, processor) that vLLM and others load.
 
-    An earlier export in `out` is replaced; ValueError for a folder of anything else. Named and laid out as the
-    published checkpoints are; its processor pads to a square as ours does, and its chat template is our prompt.
+    An earlier export in `out` is replaced; ValueError for a folder of anything else, and for a bundle with layers of
+    cross-attention, which a plain LLaVA has no place for. Named and laid out as the published checkpoints are; its
+    processor pads to a square as ours does, and its chat template is our prompt.
     options: of `load_llava` (`dtype=torch.float16` for half the bytes).
     """
     if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / "config.json").is_file()):
         raise ValueError(f"{out} is there and no model: name another folder, or an empty one")
+    if read_info(Path(folder)).fusion_layers:
+        raise ValueError(
+            f"bundle {folder} was trained with model.fusion cross_attention, for which a plain LLaVA has no place: use "
+            "it with SketchLM.from_pretrained, or export one that was trained with --model.fusion concat"
+        )
     bundle = load_bundle(folder, **options)
 
     def write(begun: Path) -> None:
@@ -238,6 +251,7 @@ def card(info: BundleInfo, base: str, load: str = LOAD_BUNDLE) -> str:
         "A LLaVA-1.5 that reads a sketch (first image), a photo (second image) and text.",
         "",
         f"- What it is: {kind}, after stage `{info.stage}`",
+        *([f"- Fusion: cross-attention, layers: {info.fusion_layers}"] if info.fusion_layers else []),
         *(f"- {name.capitalize()}: {value}" for name, value in trained.items()),
         f"- Boxes: shares of the {'photo padded to a square' if info.prompt.frame == 'padded' else 'photo'}, xyxy",
         f"- License: {info.trained.get('license', 'to be stated by whoever publishes it')}; that of the base model "
@@ -254,8 +268,14 @@ def _adapted(model: Any) -> bool:
 
 def _holds_all(model: Any) -> bool:
     """Whether an adapter holds everything that was trained (a trained tower, say, is not in it)."""
-    names = [name for name, _ in trained_parameters(model)]
+    names = [name for name, _ in trained_parameters(model) if part_of(name) != "fusion"]  # a file of its own
     return _adapted(model) and all("lora_" in name or "modules_to_save.default" in name for name in names)
+
+
+def _save_weights(module: nn.Module | None, path: Path) -> None:
+    """No file for no weights."""
+    if weights := {n: t.detach().cpu().contiguous() for n, t in (module.state_dict() if module else {}).items()}:
+        save_file(weights, path)
 
 
 def _save_adapter(model: Any, folder: Path) -> None:
@@ -288,9 +308,25 @@ def _load_adapter(model: Any, folder: Path, trainable: bool) -> Any:
     return model
 
 
+def _load_fusion(llava: Any, path: Path, num_layers: int, trainable: bool) -> None:
+    """In the connector's precision; in full where it is trained on."""
+    fusion = Fusion(llava.config.text_config, num_layers)
+    try:
+        fusion.load_state_dict(load_file(path))
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise ValueError(
+            f"{path} does not hold the layers of cross-attention ({num_layers}) that {RECORD} tells of: copy it again, "
+            f"or train it again ({first_line(error)})"
+        ) from None
+    weight = next(llava.model.multi_modal_projector.parameters())
+    attach(llava, fusion.to(weight.device) if trainable else fusion.to(weight))
+
+
 def _save_llava(model: Any, folder: Path) -> None:
+    fused = fusion_of(model) is not None
+    own = {n: t for n, t in model.state_dict().items() if part_of(n) != "fusion"} if fused else None
     with quiet():
-        model.save_pretrained(str(folder))
+        model.save_pretrained(str(folder), state_dict=own)
     if model.config.vision_config.model_type != "clip_vision_model":
         return
     for path in folder.glob("model*.safetensors"):

@@ -13,8 +13,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from sketchlm.loss import Objective
-from sketchlm.model import adapt, check_place, num_image_tokens, tiny_llava_config, unwrap
+from sketchlm.fusion import Fusion, attach, fusion_of
+from sketchlm.loss import LossConfig, Objective
+from sketchlm.model import adapt, check_place, matched, num_image_tokens, tiny_llava_config, unwrap
 from sketchlm.tokenizer import build_tokenizer, first_line
 
 if TYPE_CHECKING:
@@ -47,6 +48,15 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Size:
+    """parameters: values of the model, without adapters and what serves the loss alone; flops: operations of one row
+    with its two pictures, forwards and backwards (see `row_flops`)."""
+
+    parameters: int
+    flops: float
+
+
+@dataclass(frozen=True, slots=True)
 class Memory:
     """Bytes at the peak of a step, of one process. weights: frozen and trained; training: gradients and moments of
     what is trained; activations: kept for the backward pass, with the logits of the answers."""
@@ -67,6 +77,7 @@ class Estimate:
     all processes; assumed: what hours and speed rest on, in words."""
 
     row: Row
+    size: Size
     memory: Memory
     items: int
     tokens: int
@@ -82,11 +93,11 @@ def estimate(config: TrainConfig, objective: Objective, world: int, device: torc
     rows = max(1, budget // row.tokens) if budget else config.loader.batch_size
     items = rows * config.accumulation * world
     rate, assumed = assumed_rate(config, device)
-    language = step_flops(objective) * row.tokens if config.stage != "tower" else 0.0
-    tower = 2 * tower_cost(objective)[0] * (3 if config.model.tower == "full" else 1)
-    seconds = items * (language + tower) / (rate * world)
+    size = size_of_model(config, objective, row)
+    seconds = items * size.flops / (rate * world)
     return Estimate(
         row=row,
+        size=size,
         memory=memory_of(config, objective, rows, row, world),
         items=items,
         tokens=items * row.tokens,
@@ -116,6 +127,28 @@ def assumed_rate(config: TrainConfig, device: torch.device) -> tuple[float, str]
     return PUBLISHED_SHARE * PEAK[name], f"{PUBLISHED_SHARE:.0%} of the peak of one {name} a process ({where})"
 
 
+def size_of_model(config: TrainConfig, objective: Objective, row: Row) -> Size:
+    """Of the model of a stage."""
+    model = objective.model.named_parameters()
+    counted = [p for name, p in model if "lora_" not in name and "modules_to_save" not in name]
+    return Size(sum(map(size_of, counted)), row_flops(config, objective, row))
+
+
+def matched_sizes(config: TrainConfig, texts: Sequence[str]) -> dict[str, Size]:
+    """What `concat` and the `cross_attention` variant that is held against it (`sketchlm.model.matched`) cost.
+
+    config: of a stage whose model is made from nothing; texts: see `planned_objective`.
+    """
+    found: dict[str, Size] = {}
+    for model in (replace(config.model, fusion="concat"), matched(config.model)):
+        variant = replace(config, model=model, loss=LossConfig())
+        objective = planned_objective(variant, texts, ())
+        found[model.fusion] = size_of_model(
+            variant, objective, expected_row(variant, num_image_tokens(objective.model))
+        )
+    return found
+
+
 def memory_of(config: TrainConfig, objective: Objective, rows: int, row: Row, world: int) -> Memory:
     """Memory of one process; checked against what autograd keeps, in the tests."""
     llava = unwrap(objective.model)
@@ -139,6 +172,9 @@ def memory_of(config: TrainConfig, objective: Objective, rows: int, row: Row, wo
     activations = text.num_hidden_layers * layer
     if config.model.checkpointing:
         activations = text.num_hidden_layers * tokens * half * wide + layer
+    if fusion := fusion_of(llava):
+        shown = rows * num_image_tokens(llava)
+        activations += len(fusion.layers) * shown * _layer_bytes(wide, inner, half, lora=False)
     if config.stage == "tower":
         activations = 0.0
     if config.model.tower == "full":
@@ -163,12 +199,24 @@ def step_flops(objective: nn.Module) -> float:
     activations, 2 x for gradients of weights where they are trained (so 4 x for a frozen base, 6 x in full).
 
     What every token goes through counts: connector and layers of the language model. Left out are the tower
-    (it sees images, not tokens), the embeddings and the head (it sees answers only), the quadratic part of
-    attention, and what checkpointing computes again.
+    (it sees images, not tokens), fusion (it sees one image of a row), the embeddings and the head (it sees answers
+    only), the quadratic part of attention, and what checkpointing computes again.
     """
-    out = ("tower", "embed_tokens", "lm_head", "original_module")
+    out = ("tower", "model.fusion.", "embed_tokens", "lm_head", "original_module")
     counted = [p for n, p in objective.named_parameters() if not any(part in n for part in out)]
     return float(sum((6 if p.requires_grad else 4) * size_of(p) for p in counted))
+
+
+def row_flops(config: TrainConfig, objective: Objective, row: Row) -> float:
+    """Operations of a row and its two pictures, forwards and backwards: those of its tokens (`step_flops`), of its
+    photo's tokens in the fusion, and of the tower.
+    """
+    tower = 2 * tower_cost(objective)[0] * (3 if config.model.tower == "full" else 1)
+    if config.stage == "tower":
+        return tower
+    fusion = fusion_of(unwrap(objective.model))
+    fused = 6 * sum(map(size_of, fusion.parameters())) * num_image_tokens(objective.model) if fusion else 0
+    return step_flops(objective) * row.tokens + fused + tower
 
 
 def tower_cost(objective: Objective) -> tuple[float, float]:
@@ -269,12 +317,14 @@ def planned_objective(config: TrainConfig, texts: Sequence[str], classes: Sequen
 
     from sketchlm.bundle import is_bundle, read_info
 
-    base, bundle = config.model.base, is_bundle(config.model.base)
-    if bundle:
+    base, fusion_layers = config.model.base, 0
+    if is_bundle(base):
         info = read_info(Path(base))
-        base, classes = info.base or base, info.classes
+        base, classes, fusion_layers = info.base or base, info.classes, info.fusion_layers
     with torch.device("meta"):
         model: Any = LlavaForConditionalGeneration(planned_config(base, config, texts))
+        if fusion_layers:
+            attach(model, Fusion(model.config.text_config, fusion_layers))
         losses = replace(config.loss, box_sigma=0.0)
         return Objective(adapt(model, config.model), losses, (), len(classes), [(0,)] * len(classes))
 

@@ -16,7 +16,7 @@ from sketchlm.model import Part, part_of, unwrap, without_wrappers
 SAMPLE = 4096
 """Numbers of a tensor that are read at most, evenly spaced: a 7B model takes a second instead of a minute. Training
 changes all of a tensor, so that these tell."""
-PARTS: tuple[Part, ...] = ("tower", "connector", "language")
+PARTS: tuple[Part, ...] = ("tower", "connector", "fusion", "language")
 
 
 def fingerprint(model: Any, parts: Sequence[Part] = PARTS, **facts: Any) -> str:

@@ -49,17 +49,17 @@ def open_model(
             raise ValueError(f"no model {name}: {str(error).removeprefix('model.base: ')}") from None
         bundle = Bundle(model, tokenizer, BundleInfo("plain", found, prompt=prompt_of(tokenizer, str(name))))
     if quantization:
-        even_connector(bundle.model, options["dtype"])
+        even_trained(bundle.model, options["dtype"])
     else:
         bundle.model.to(place)
     bundle.model.requires_grad_(False).eval()
     return bundle
 
 
-def even_connector(model: Any, dtype: torch.dtype) -> None:
-    """Bring the connector to the tower's precision: that of an adapter which is not merged is kept in full."""
+def even_trained(model: Any, dtype: torch.dtype) -> None:
+    """Bring connector and fusion to the tower's precision: those of an adapter that is not merged are kept in full."""
     for name, parameter in model.named_parameters():
-        if part_of(name) == "connector":
+        if part_of(name) in ("connector", "fusion"):
             parameter.data = parameter.data.to(dtype)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from sketchlm.collator import IGNORE, TASKS, Batch, attention_mask
 from sketchlm.contrast import ContrastiveHead
+from sketchlm.fusion import embed
 from sketchlm.model import num_image_tokens, unwrap
 
 
@@ -283,8 +284,8 @@ class Objective(nn.Module):
             grounding = self.grounding_head(found.middle, batch, self._number_logits())
             auxiliary = auxiliary + self.config.grounding * grounding
         if self.contrastive_head is not None:
-            embed = unwrap(self.model).get_input_embeddings()
-            contrastive = self.contrastive_head(found.connected, batch, embed)
+            words = unwrap(self.model).get_input_embeddings()
+            contrastive = self.contrastive_head(found.connected, batch, words)
             auxiliary = auxiliary + self.config.contrastive * contrastive
         return auxiliary, contrastive.detach()
 
@@ -320,10 +321,7 @@ def states(model: Any, batch: Batch, middle: bool = False) -> States:
     llava = unwrap(model)
     features = tower_features(llava, batch.pixel_values)
     connected = llava.model.multi_modal_projector(features)
-    shown = connected[batch.image_index]
-    embedded = llava.get_input_embeddings()(batch.input_ids)
-    places = (batch.input_ids == llava.config.image_token_id)[..., None]
-    embedded = embedded.masked_scatter(places, shown.to(embedded.dtype))
+    embedded = embed(llava.model, connected[batch.image_index], batch.input_ids)
     outputs = llava.model.language_model(
         inputs_embeds=embedded,
         attention_mask=attention_mask(batch.segments, embedded.dtype),

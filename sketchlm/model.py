@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,13 +14,14 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
+from sketchlm.fusion import Fusion, attach, fusion_of
 from sketchlm.hub import within_reach
 from sketchlm.tokenizer import first_line
 
 if TYPE_CHECKING:
     from transformers import LlavaConfig, LlavaForConditionalGeneration, PreTrainedTokenizerBase
 
-Part = Literal["tower", "connector", "language"]
+Part = Literal["tower", "connector", "fusion", "language"]
 LANGUAGE = r".*language_model\.layers\.\d+\.(self_attn\.(q|k|v|o)_proj|mlp\.(gate|up|down)_proj)"
 """Full paths: names alone (`q_proj`) also hit the tower of a LLaVA checkpoint (LLaVA#1380, peft#2615)."""
 FOCAL_STRIDE = 16
@@ -66,6 +67,15 @@ class ModelConfig:
     connector: Literal["full", "lora", "frozen"] = "full"
     language: Literal["lora", "full", "frozen"] = "lora"
     """Full only where a recipe starts from nothing."""
+    fusion: Literal["concat", "cross_attention"] = "concat"
+    """concat: sketch and photo meet in the language model alone, as in the paper. cross_attention: the photo's tokens
+    look at the sketch's before that (sketchlm.fusion), in layers that are trained in full."""
+    fusion_layers: int = 1
+    """Layers of cross-attention, where there are such."""
+    fusion_open: bool = False
+    """Whether new layers add something from the start. Not where the base was trained: it begins as it is, and what
+    they add grows from zero. Where all begins from nothing there is nothing to spare, and fusion learns sooner: after
+    60 steps of `tiny` grounding stood at 0.76 with open layers, 0.96 with closed ones, 0.98 by concatenation."""
     lora_rank: int = 64
     lora_alpha: int = 128
     lora_dropout: float = 0.0
@@ -74,6 +84,23 @@ class ModelConfig:
     """4-bit base (QLoRA; needs bitsandbytes and a GPU; untested until a GPU has run it)."""
     checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
+
+
+def matched(config: ModelConfig) -> ModelConfig:
+    """The `cross_attention` variant of a model made from nothing with as many parameters, but for a norm a layer: each
+    layer of fusion takes the place of one of the language model.
+
+    Raises ValueError for a base whose layers are given, and where no layer would be left.
+    """
+    if config.base != "tiny":
+        raise ValueError(f"model.base is {config.base}: only the layers of `tiny` can be chosen")
+    left = config.tiny.layers - config.fusion_layers
+    if left < 1:
+        raise ValueError(
+            f"model.fusion_layers is {config.fusion_layers}, which leaves none of the {config.tiny.layers} of "
+            "model.tiny.layers: take fewer"
+        )
+    return replace(config, fusion="cross_attention", tiny=replace(config.tiny, layers=left))
 
 
 def check_place(base: str) -> None:
@@ -259,11 +286,12 @@ def _reading(base: str) -> Iterator[None]:
 def adapt(model: Any, config: ModelConfig, seed: int = 0) -> nn.Module:
     """Freeze and adapt in place what the config says; returns the model, or PEFT's wrapper around it.
 
-    A model that wears an adapter already (stage II on stage I's) keeps it and is trained on. What is trained
-    is in full precision. seed: of LoRA's first weights.
+    A model that wears an adapter already (stage II on stage I's) keeps it and is trained on; so with fusion. What is
+    trained is in full precision. seed: of the first weights of LoRA and of fusion.
 
-    Raises ValueError when nothing is trained, and for an adapter that is not what the config asks for.
+    Raises ValueError when nothing is trained, and for an adapter or a fusion that is not what the config asks for.
     """
+    _fuse(unwrap(model), config, seed)
     if hasattr(model, "get_base_model"):
         _train_on(model, config)
     else:
@@ -281,8 +309,24 @@ def adapt(model: Any, config: ModelConfig, seed: int = 0) -> nn.Module:
     return model
 
 
+def _fuse(llava: Any, config: ModelConfig, seed: int) -> None:
+    """Let it have the fusion that is asked for."""
+    there = fusion_of(llava)
+    has = len(there.layers) if there else 0
+    wants = config.fusion_layers if config.fusion == "cross_attention" else 0
+    if has and has != wants:
+        raise ValueError(
+            f"model.base was trained with model.fusion cross_attention and model.fusion_layers {has}, this recipe has "
+            f"{config.fusion}{f' and {wants}' if wants else ''}: give it the same, or another base"
+        )
+    if wants and not has:
+        place = next(llava.model.multi_modal_projector.parameters()).device
+        attach(llava, Fusion(llava.config.text_config, wants, config.fusion_open, seed).to(place))
+
+
 def _how(name: str, config: ModelConfig) -> str:
-    return {"tower": config.tower, "connector": config.connector, "language": config.language}[part_of(name)]
+    how = {"tower": config.tower, "connector": config.connector, "language": config.language, "fusion": "full"}
+    return how[part_of(name)]
 
 
 def _lora_settings(config: ModelConfig) -> Any:
@@ -330,14 +374,17 @@ def _train_on(model: Any, config: ModelConfig) -> None:
         raise ValueError("the bundle holds an adapter, which cannot hold the tower: merge it first to train the tower")
     for name, parameter in model.named_parameters():
         saved = "modules_to_save.default" in name
-        parameter.requires_grad_("lora_" in name or (saved and config.connector == "full"))
+        fused = part_of(name) == "fusion"
+        parameter.requires_grad_("lora_" in name or fused or (saved and config.connector == "full"))
 
 
 def part_of(name: str) -> Part:
     """The part of LLaVA that a parameter's name belongs to."""
     if "vision_tower" in name:
         return "tower"
-    return "connector" if "multi_modal_projector" in name else "language"
+    if "multi_modal_projector" in name:
+        return "connector"
+    return "fusion" if "model.fusion." in name else "language"
 
 
 def unwrap(model: Any) -> LlavaForConditionalGeneration:

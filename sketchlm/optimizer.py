@@ -23,8 +23,9 @@ class OptimizerConfig:
     """Paper: 2e-5 in both stages."""
     connector_lr: float = -1.0
     tower_lr: float = -1.0
+    fusion_lr: float = -1.0
     muon_lr: float = 0.02
-    """Of the matrices that Muon takes; in connector and tower by as much lower as their own rate is."""
+    """Of the matrices that Muon takes; in connector, tower and fusion by as much lower as their own rate is."""
     weight_decay: float = 0.0
     beta2: float = 0.999
     warmup: float = 0.03
@@ -56,6 +57,7 @@ def groups_of(objective: nn.Module, config: OptimizerConfig) -> list[Group]:
     rates = {
         "tower": config.lr if config.tower_lr < 0 else config.tower_lr,
         "connector": config.lr if config.connector_lr < 0 else config.connector_lr,
+        "fusion": config.lr if config.fusion_lr < 0 else config.fusion_lr,
         "language": config.lr,
     }
     found: dict[tuple[str, str, float, float], list[nn.Parameter]] = {}

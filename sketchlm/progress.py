@@ -60,6 +60,7 @@ def print_plan(
     console.print(
         f"{config.steps:,} steps of {cost.items:,} sketches ({config.steps * cost.items:,} in all), some "
         f"{cost.row.tokens:,} tokens each, questions included: {cost.tokens:,} tokens a step\n"
+        f"operations: about {cost.size.flops / 1e9:,.1f} GFLOP a sketch, by {cost.size.parameters:,} parameters\n"
         f"memory: about {_bytes(memory.total)} a process (weights {_bytes(memory.weights)}, gradients and moments "
         f"{_bytes(memory.training)}, activations {_bytes(memory.activations)})\n"
         f"time: about {_duration(3600 * cost.hours)}, {cost.speed:,.0f} tokens/s, at {cost.assumed}",

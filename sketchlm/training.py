@@ -159,7 +159,7 @@ def warm_start(config: TrainConfig) -> TrainConfig:
     return replace(
         config,
         stage="tower",
-        model=replace(config.model, tower="full", connector="frozen", language="frozen"),
+        model=replace(config.model, tower="full", connector="frozen", language="frozen", fusion="concat"),
         loader=replace(config.loader, batch_size=config.warm.batch_size, tokens_per_batch=0),
         processor=replace(config.processor, rows=1, branches=1),
         loss=LossConfig(tower=1.0),  # nothing goes through the language model
@@ -203,6 +203,7 @@ def check(config: TrainConfig) -> None:
         ("optimizer.beta2", rates.beta2, 1e-6, 1 - 1e-9),
         ("optimizer.weight_decay", rates.weight_decay, 0, math.inf),
         ("model.lora_rank", model.lora_rank, 1, math.inf),
+        ("model.fusion_layers", model.fusion_layers, 1, math.inf),
         ("loss.contrastive", config.loss.contrastive, 0, math.inf),
         ("loss.contrastive_dim", config.loss.contrastive_dim, 1, math.inf),
     )
@@ -216,6 +217,8 @@ def check(config: TrainConfig) -> None:
     check_weights(config.task_weights)
     if model.four_bit and model.base == "tiny":
         raise ValueError("model.four_bit is for a LLaVA that was trained: the one made from nothing has no 4-bit form")
+    if config.stage == "tower" and model.fusion != "concat":
+        raise ValueError(f"model.fusion is {model.fusion}, but stage tower trains the tower alone: take concat for it")
     if config.stage == "tower" and config.loss.tower <= 0:
         raise ValueError("stage tower trains by loss.tower alone, which is 0: set it, or leave the stage out")
     if config.stage == "tower" and config.loss.contrastive > 0:

@@ -10,10 +10,11 @@ from pipelines.experiments.connector import CONNECTOR
 from pipelines.experiments.crowds import CROWDS
 from pipelines.experiments.emergence import EMERGENCE
 from pipelines.experiments.experiment import Experiment
+from pipelines.experiments.fusion import FUSION
 from pipelines.experiments.objectives import OBJECTIVES
 from pipelines.experiments.sources import SOURCES
 from pipelines.experiments.stages import STAGES
 from pipelines.experiments.styles import STYLE
 
-ALL = (STAGES, CONNECTOR, STYLE, OBJECTIVES, SOURCES, EMERGENCE, CROWDS)
+ALL = (STAGES, CONNECTOR, STYLE, FUSION, OBJECTIVES, SOURCES, EMERGENCE, CROWDS)
 EXPERIMENTS: dict[str, Experiment] = {one.name: one for one in ALL}

@@ -23,6 +23,7 @@ def facts_of(name: str, bundle: Bundle) -> ModelFacts:
         "image_side": int(config.vision_config.image_size),
         "image_tokens": int(config.image_seq_length),
         "frame": bundle.info.prompt.frame,
+        "fusion_layers": bundle.info.fusion_layers or "",
     }
     return ModelFacts(
         name=short_name(name),

@@ -20,6 +20,7 @@ from torch import Tensor
 from data_manifests.schema import Query
 from sketchlm.fingerprint import fingerprint
 from sketchlm.frame import FILL
+from sketchlm.fusion import embed, fusion_of
 from sketchlm.loss import tower_features
 from sketchlm.model import num_image_tokens, unwrap
 from sketchlm.processor import Processor
@@ -46,6 +47,8 @@ class Prefix:
     values: tuple[Tensor, ...]
     tail: tuple[int, ...]
     """Ids after the photo: the question, up to where the answer begins."""
+    sketch: Tensor | None
+    """Its tokens [1, T, W], which photos are fused with where the model does so; None where none is shown."""
 
     @property
     def length(self) -> int:
@@ -110,14 +113,15 @@ class Scorer:
         assert len(places) == (1 + shown) * self.num_image_tokens, f"{len(places)} image tokens of {len(ids)}"
         start = places[-self.num_image_tokens]
         head = torch.tensor([ids[:start]], device=self.device)
-        embedded = self.llava.get_input_embeddings()(head)
+        sketch, embedded = None, self.llava.get_input_embeddings()(head)
         if shown:
             own = self.features(np.asarray(probe)[None]) if features is None else features[None]
-            embedded = embedded.masked_scatter((head == image)[..., None], self.connected(own).to(embedded.dtype))
+            sketch = self.connected(own)
+            embedded = embed(self.llava.model, sketch, head)
         cache = self._cache()
         self.llava.model.language_model(inputs_embeds=embedded, past_key_values=cache, use_cache=True)
         keys, values = zip(*((layer.keys, layer.values) for layer in cache.layers), strict=True)
-        return Prefix(keys, values, ids[start + self.num_image_tokens :])
+        return Prefix(keys, values, ids[start + self.num_image_tokens :], sketch)
 
     @torch.inference_mode()
     def log_odds(self, prefix: Prefix, features: Tensor) -> Tensor:
@@ -131,7 +135,10 @@ class Scorer:
         return torch.cat(found) if found else torch.zeros(0)
 
     def _batch(self, prefix: Prefix, tail: Tensor, features: Tensor) -> Tensor:
-        embedded = torch.cat([self.connected(features), tail.expand(len(features), -1, -1)], dim=1)
+        photos, fusion = self.connected(features), fusion_of(self.llava)
+        if fusion is not None and prefix.sketch is not None:
+            photos = fusion(photos, prefix.sketch)
+        embedded = torch.cat([photos, tail.expand(len(features), -1, -1)], dim=1)
         cache = self._cache()
         for number, (keys, values) in enumerate(zip(prefix.keys, prefix.values, strict=True)):
             # views: what is appended to them makes the one copy that there is

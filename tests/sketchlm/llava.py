@@ -24,6 +24,7 @@ from safetensors.torch import save_file
 
 from data_manifests.schema import STRIP_SIDE, Query, Sample, validate
 from sketchlm.collator import Collator
+from sketchlm.fusion import Fusion, attach
 from sketchlm.model import TinyConfig, build_tiny, num_image_tokens
 from sketchlm.processor import Processor, ProcessorConfig
 from sketchlm.prompt import SHORT, TURN, VICUNA, words
@@ -116,6 +117,14 @@ def tiny_llava(seed: int = 0, sizes: TinyConfig = SIZES, tokenizer: Any = None) 
     """A LLaVA at random weights, larger than at birth so that differences show in its logits."""
     model = build_tiny(sizes, tokenizer or tiny_tokenizer()).eval()
     shake(model, seed)
+    return model
+
+
+def fused(model: Any, layers: int = 1) -> Any:
+    """The same LLaVA with fusion, at random weights that show in its logits."""
+    fusion = Fusion(model.config.text_config, layers, seed=5)
+    shake(fusion, 6)
+    attach(model, fusion.eval())
     return model
 
 

@@ -119,6 +119,13 @@ def with_lora(config: TrainConfig, **changes: Any) -> TrainConfig:
     return replace(config, model=model, loss=LossConfig())
 
 
+def with_fusion(config: TrainConfig) -> TrainConfig:
+    """The same with cross-attention, and with rows that show one picture: some batches hold no others."""
+    model = replace(config.model, fusion="cross_attention", fusion_open=True)
+    loader = replace(config.loader, batch_size=1)
+    return replace(config, model=model, loader=loader, processor=replace(config.processor, words=0.5))
+
+
 def tower_stage(config: TrainConfig) -> TrainConfig:
     """The same as the warm start of the tower."""
     model = replace(config.model, tower="full", connector="frozen", language="frozen")

@@ -16,7 +16,7 @@ from sketchlm.loss import normalise
 from sketchlm.model import ModelConfig, adapt
 from sketchlm.processor import Picture, Processor
 from sketchlm.prompt import PromptConfig, box_text
-from tests.sketchlm.llava import SIZES, asked, shake, tiny_llava, tiny_processor
+from tests.sketchlm.llava import SIZES, asked, fused, shake, tiny_llava, tiny_processor
 
 NOISE = np.random.default_rng(0)
 
@@ -25,9 +25,9 @@ def picture() -> Picture:
     return Picture(NOISE.integers(0, 256, (3, SIZES.side, SIZES.side), np.uint8))
 
 
-@pytest.fixture(scope="module")
-def model() -> Any:
-    return tiny_llava(seed=3)
+@pytest.fixture(scope="module", params=["concat", "fusion"])
+def model(request: pytest.FixtureRequest) -> Any:
+    return tiny_llava(seed=3) if request.param == "concat" else fused(tiny_llava(seed=3))
 
 
 @pytest.fixture(scope="module")

@@ -33,6 +33,7 @@ from tests.sketchlm.runs import (
     small,
     stopping_after,
     tower_stage,
+    with_fusion,
     with_lora,
     write_training_shards,
 )
@@ -73,6 +74,8 @@ KINDS = {
     "ddp, lora": with_lora,
     "ddp, tower": tower_stage,
     "ddp, grounding": lambda config: replace(config, loss=replace(config.loss, grounding=1.0)),
+    "ddp, fusion": lambda config: with_fusion(config),
+    "fsdp, fusion": lambda config: replace(with_fusion(config), sharding="fsdp"),
     "ddp, contrastive": lambda config: replace(config, loss=replace(config.loss, contrastive=1.0)),
     "fsdp": lambda config: replace(config, sharding="fsdp"),
     "fsdp, lora": lambda config: replace(with_lora(config, checkpointing=True), sharding="fsdp"),

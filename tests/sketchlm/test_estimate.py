@@ -91,12 +91,14 @@ def test_operations_follow_the_published_convention() -> None:
     assert tower_cost(objective)[0] == pytest.approx(2 * 303e6 * 577 + attention, rel=0.01)
 
 
+@pytest.mark.parametrize("fusion", ["concat", "cross_attention"])
 @pytest.mark.parametrize(("lora", "precision"), [(True, "no"), (True, "bf16"), (False, "no"), (False, "bf16")])
-def test_activations_are_estimated_within_a_fifth(tmp_path: Path, lora: bool, precision: str) -> None:
+def test_activations_are_estimated_within_a_fifth(tmp_path: Path, lora: bool, precision: str, fusion: Any) -> None:
     """Against the bytes that autograd keeps for the backward pass (measured: 0.87 to 1.06 of them)."""
     sizes = TinyConfig(side=32, patch=16, tower_width=64, tower_layers=2, tower_heads=2, width=128, layers=4, heads=4)
     config = small(write_training_shards(tmp_path, (4,)), tmp_path, precision=precision)
-    config = replace(config, model=replace(config.model, tiny=sizes), loss=LossConfig())
+    model = replace(config.model, tiny=sizes, fusion=fusion, fusion_layers=3)
+    config = replace(config, model=model, loss=LossConfig())
     config = with_lora(config) if lora else config
     parts = build_parts(config, TEXTS, CLASSES)
     batch = next(iter(build_loader(config, parts)))

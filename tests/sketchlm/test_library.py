@@ -26,7 +26,7 @@ from sketchlm import Count, Detection, SketchLM, library
 from sketchlm.answer import Answer, Token
 from sketchlm.bundle import Bundle, BundleInfo, export, load_bundle, save_bundle
 from sketchlm.hub import within_reach
-from sketchlm.loading import even_connector, open_model, processor_of
+from sketchlm.loading import even_trained, open_model, processor_of
 from sketchlm.model import ModelConfig, adapt, load_llava
 from sketchlm.prompt import PromptConfig
 from sketchlm.results import GAP, HEIGHT, LINE, _wrapped
@@ -458,7 +458,7 @@ def test_an_adapter_that_is_not_merged_answers_in_half_precision(tmp_path: Path,
     adapted = adapt(load_llava(base), ModelConfig(lora_rank=4))
     save_bundle(tmp_path / "b", adapted, load_tokenizer(base), BundleInfo("finetune", base))
     bundle = load_bundle(tmp_path / "b", trainable=True, dtype=torch.bfloat16)
-    even_connector(bundle.model, torch.bfloat16)
+    even_trained(bundle.model, torch.bfloat16)
     both = SketchLM(bundle)
     assert both.ask(drawing, photo, "What is it?", max_new_tokens=3).raw is not None
     assert len(both.rank(drawing, [photo]).matches) == 1

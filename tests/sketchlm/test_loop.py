@@ -40,6 +40,7 @@ from tests.sketchlm.runs import (
     spawn,
     stopping_after,
     tower_stage,
+    with_fusion,
     with_lora,
     write_training_shards,
 )
@@ -50,6 +51,7 @@ KINDS: dict[str, Callable[[TrainConfig], TrainConfig]] = {
     "muon": lambda config: replace(config, optimizer=MUON),
     "tower": lambda config: replace(tower_stage(config), optimizer=MUON),
     "lora with dropout": lambda config: with_lora(config, lora_dropout=0.1),
+    "fusion": lambda config: with_fusion(replace(config, optimizer=MUON)),
 }
 
 

@@ -21,6 +21,7 @@ from sketchlm.processor import Item, ProcessorConfig
 from tests.sketchlm.llava import (
     SIZES,
     collator_of,
+    fused,
     query,
     raw_sample,
     shake,
@@ -48,11 +49,14 @@ def items() -> list[Item]:
     return made
 
 
-@pytest.fixture(scope="module", params=["full", "lora", "published feature layer", "eager"])
+@pytest.fixture(scope="module", params=["full", "lora", "fusion", "lora, fusion", "published feature layer", "eager"])
 def model(request: pytest.FixtureRequest) -> Any:
     llava = tiny_llava(seed=7)
-    if request.param == "lora":
-        llava = adapt(llava, ModelConfig(lora_rank=4, connector="lora")).eval()
+    if "fusion" in request.param:
+        llava = fused(llava, layers=2)
+    if "lora" in request.param:
+        fusion = "cross_attention" if "fusion" in request.param else "concat"
+        llava = adapt(llava, ModelConfig(lora_rank=4, connector="lora", fusion=fusion, fusion_layers=2)).eval()
         shake(llava, 8)
     if request.param == "published feature layer":  # LLaVA-1.5 reads the last layer but one
         llava.config.vision_feature_layer = -2

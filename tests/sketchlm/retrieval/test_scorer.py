@@ -23,7 +23,7 @@ from sketchlm.retrieval.gallery import as_half
 from sketchlm.retrieval.scorer import Scorer, _groups, share, yes_matrix
 from sketchlm.tokenizer import load_tokenizer
 from sketchlm.weights import shipped
-from tests.sketchlm.llava import SIZES, asked, save_published, shake, tiny_llava, tiny_processor
+from tests.sketchlm.llava import SIZES, asked, fused, save_published, shake, tiny_llava, tiny_processor
 from tests.sketchlm.retrieval.photos import pixels, tiny_scorer
 
 EXACT = 5e-6
@@ -51,6 +51,11 @@ def adapted(_: Path) -> Scorer:
     return Scorer(model, tiny_processor())
 
 
+def with_fusion(_: Path) -> Scorer:
+    """Photos look at the sketch before they join it."""
+    return Scorer(fused(tiny_llava(seed=3)), tiny_processor())
+
+
 def demonstration(_: Path) -> Scorer:
     bundle = load_bundle(shipped("learn"))
     config = ProcessorConfig(prompt=bundle.info.prompt)
@@ -58,7 +63,7 @@ def demonstration(_: Path) -> Scorer:
     return Scorer(bundle.model, processor)
 
 
-MODELS = [tiny, published, adapted, demonstration]
+MODELS = [tiny, published, adapted, with_fusion, demonstration]
 
 
 def said(scorer: Scorer, probe: NDArray[np.uint8] | str, photos: NDArray[np.uint8]) -> list[float]:

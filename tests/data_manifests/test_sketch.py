@@ -495,7 +495,7 @@ ARRAYS = (
 )
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=150, deadline=None, derandomize=True)
 @given(array=ARRAYS, fit=st.booleans())
 def test_any_array_is_a_sketch_or_a_value_error(array: NDArray[Any], fit: bool) -> None:
     """Sketches stay what they are when they are read again (see above); a few specks of noise need not."""
@@ -578,6 +578,7 @@ def plainly(path: Path) -> Sketch:
     return np.asarray(square)
 
 
+@pytest.mark.slow
 def test_banks_read_their_clean_drawings_as_before(tmp_path: Path) -> None:
     write_sketchy(tmp_path / "sketchy", photos_per_class=2)
     write_tu_berlin(tmp_path / "tu_berlin", n=8)

@@ -190,6 +190,7 @@ def evaluated(data: Path, llava: Path, shards: str, tmp_path_factory: pytest.Tem
     return out, told.export_text()
 
 
+@pytest.mark.slow
 def test_every_protocol_is_evaluated_with_every_source_that_is_here(evaluated: tuple[Path, str]) -> None:
     record = read_record(evaluated[0])
     assert record is not None
@@ -211,6 +212,7 @@ def test_every_protocol_is_evaluated_with_every_source_that_is_here(evaluated: t
         assert bool(one.examples) == (one.condition == protocol_manifest(one.protocol).conditions[0])
 
 
+@pytest.mark.slow
 def test_what_is_missing_is_listed_with_the_way_to_get_it(evaluated: tuple[Path, str], data: Path) -> None:
     record = read_record(evaluated[0])
     assert record is not None
@@ -232,6 +234,7 @@ def test_what_is_missing_is_listed_with_the_way_to_get_it(evaluated: tuple[Path,
     assert f"| sketchvcl-coco/ | {ways['sketchvcl-coco'][:20]}" in (evaluated[0] / "report.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_second_run_asks_nothing_and_leaves_the_record_as_it_was(
     evaluated: tuple[Path, str], data: Path, llava: Path, shards: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -256,6 +259,7 @@ def test_a_second_run_asks_nothing_and_leaves_the_record_as_it_was(
     ({"model": "learn"}, "model: '"),
     ({"protocols": ("counting_coco",)}, r"protocols.vqav2: '[0-9a-f]{16}' there, '\(absent\)' now"),
 ])  # fmt: skip
+@pytest.mark.slow
 def test_a_folder_of_other_settings_is_refused_with_what_differs(
     fields: dict[str, Any], named: str, evaluated: tuple[Path, str], data: Path, llava: Path, shards: str
 ) -> None:
@@ -317,6 +321,7 @@ def test_seen_and_unseen_classes_are_apart(data: Path, shards: str) -> None:
     assert classes_of(protocol, samples) == frozenset()
 
 
+@pytest.mark.slow
 def test_sketches_of_sketchy_are_looked_for_in_their_very_photo(evaluated: tuple[Path, str]) -> None:
     record = read_record(evaluated[0])
     assert record is not None

@@ -185,6 +185,7 @@ def sketchy_source(tmp_path: Path, classes: tuple[str, ...], photos: int) -> tup
     return SourceConfig("sketchy", root=str(tmp_path / "in")), BankConfig("sketchy", root=str(tmp_path / "in"))
 
 
+@pytest.mark.slow
 def test_a_small_size_takes_of_every_class_and_no_class_is_another_s_only_negative(tmp_path: Path) -> None:
     classes = ("cat", "cup", "apple", "dog", "horse")
     source, bank = sketchy_source(tmp_path, classes, 24)

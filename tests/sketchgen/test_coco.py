@@ -124,7 +124,7 @@ PLACES = [("annotations", name) for name in ("bbox", "category_id", "iscrowd", "
 PLACES += [("categories", "id"), ("categories", "name"), ("licenses", "id"), ("licenses", "name")]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
 @given(place=st.sampled_from(PLACES), value=JSON)
 def test_any_value_in_any_field_gives_rows_or_a_value_error(tmp_path: Path, place: tuple[str, str], value: Any) -> None:
     path = tmp_path / "fuzz.json"

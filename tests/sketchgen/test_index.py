@@ -73,7 +73,7 @@ def plain(rows: list[Row], relative: bool) -> list[list[tuple[str, str, str]]]:
     return found
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(rows=ROWS, relative=st.booleans(), at_once=st.booleans(), group=st.sampled_from([1, 3, 100]))
 def test_every_row_has_the_reason_that_a_plain_loop_gives(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: list[Row], relative: bool, at_once: bool, group: int

@@ -120,6 +120,7 @@ def test_activations_are_estimated_within_a_fifth(tmp_path: Path, lora: bool, pr
     assert 0.8 < expected / sum(storage.nbytes() for storage in kept.values()) < 1.2
 
 
+@pytest.mark.slow
 def test_sharing_and_checkpointing_save_memory() -> None:
     config, objective = paper("7b"), planned("7b")
 

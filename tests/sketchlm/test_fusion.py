@@ -173,7 +173,7 @@ def test_closed_layers_are_concatenation_to_the_bit(items: list[Item]) -> None:
     plain, model = tiny_llava(seed=7), adapt(tiny_llava(seed=7), replace(CROSS, fusion_open=False, fusion_layers=2))
     batch = batch_of(model, items)
     with torch.no_grad():
-        assert torch.equal(states(plain, batch)[0], states(model, batch)[0])
+        assert torch.equal(states(plain, batch).last, states(model, batch).last)
     assert torch.equal(logits_of(plain), logits_of(model))
 
 
@@ -187,7 +187,7 @@ def test_generate_sees_what_training_sees(items: list[Item]) -> None:
     for item in items:
         branch = item.branches[0]
         batch = batch_of(model, [replace(item, branches=(branch,))])
-        hidden, _, _ = states(model.train(), batch)
+        hidden = states(model.train(), batch).last
         assert hidden.requires_grad
         ours = unwrap(model).lm_head(hidden[batch.targets != IGNORE])[0].detach()
         prompt = (item.prefix + branch.ids)[: -branch.num_trained]

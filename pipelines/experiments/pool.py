@@ -1,0 +1,75 @@
+"""Jobs in processes of their own, some at once; when the run is stopped none is begun, and none is left behind."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+LOOK = 1.0
+"""Seconds between looks of a worker for the process that began it."""
+
+
+def side_by_side(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Result]]:
+    """Each job with its result, in the order in which they are done. work, jobs and results must be picklable.
+
+    Raises what a job raises, at once; ValueError where a process died; KeyboardInterrupt also for SIGTERM. Those under
+    way end by themselves (training saves first), those that wait are not begun.
+    """
+    if not jobs:
+        return
+    spawn = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+    count = min(workers, len(jobs))
+    pool = ProcessPoolExecutor(count, mp_context=spawn, initializer=_follow, initargs=(os.getpid(),))
+    try:
+        with terminated_as_interrupted():
+            under_way = {pool.submit(work, job): job for job in jobs}
+            for done in as_completed(under_way):
+                yield under_way[done], done.result()
+    except BrokenProcessPool:
+        raise ValueError(
+            f"one of {count} processes died, of too little memory perhaps: run the same command again, with --workers 1"
+        ) from None
+    except BaseException:
+        for process in list((pool._processes or {}).values()):
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def terminated_as_interrupted() -> Iterator[None]:
+    """SIGTERM is as Ctrl-C is, in the main thread; elsewhere nothing changes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _follow(parent: int) -> None:
+    """In a worker: end as on SIGTERM when the process that began it is gone, however it went."""
+
+    def look() -> None:
+        while os.getppid() == parent:
+            time.sleep(LOOK)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=look, daemon=True).start()

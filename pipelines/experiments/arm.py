@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 from rich.console import Console
 
 from pipelines import finetune, pretrain
+from pipelines.experiments.pool import side_by_side
 from pipelines.stages import make_missing, texts
 from sketchgen.shapeworld import CLASSES
 from sketchlm.bundle import is_bundle
 from sketchlm.loop import Stopped, train
-from sketchlm.training import TrainConfig, settings_of
+from sketchlm.training import TrainConfig, settings_of, warm_start
+from sketchlm.weights import shipped
+
+MINUTES = "minutes"
+"""File of a stage's folder: how long it took."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,14 @@ class Setting:
     """Write the page from the results that are there."""
     dry_run: bool = False
     """Say what would be trained, and stop."""
+
+    def __post_init__(self) -> None:
+        if len(set(self.seeds)) < len(self.seeds) or not self.seeds:
+            raise ValueError(f"seeds are {self.seeds}: name one at least, and none twice")
+        if self.number < 1 or self.workers < 1 or self.threads < 1:
+            raise ValueError(
+                f"number is {self.number}, workers {self.workers}, threads {self.threads}: each must be 1 or more"
+            )
 
 
 @dataclass(frozen=True)
@@ -75,8 +87,11 @@ def stage_two(setting: Setting, seed: int) -> TrainConfig:
 
 def chain(setting: Setting, name: str, *stages: TrainConfig, about: str = "") -> Arm:
     """An arm of these stages. Each lies in a folder that is named after all that decides it, so that arms, and
-    experiments, that begin alike share what they begin with; the first keeps its own base."""
+    experiments, that begin alike share what they begin with; the first keeps its own base. A tower that is made from
+    nothing is trained before, as `make pretrain` does."""
     placed: list[TrainConfig] = []
+    if stages[0].warm.steps and stages[0].model.base == "tiny":
+        stages = (warm_start(stages[0]), *stages)
     for stage in stages:
         if placed:
             stage = replace(stage, model=replace(stage.model, base=f"{placed[-1].out}/bundle"))
@@ -85,63 +100,69 @@ def chain(setting: Setting, name: str, *stages: TrainConfig, about: str = "") ->
 
 
 def _digest(stage: TrainConfig) -> str:
-    """Of what is set otherwise than by default: a field that comes later changes the name of nothing."""
+    """Of its settings (those that are as by default now are left out: a field that comes later renames nothing), its
+    threads, its shards, and the weights that come with the package and serve it."""
     usual, own = settings_of(TrainConfig()), settings_of(stage)
-    told = {name: value for name, value in own.items() if value != usual[name]} | {"shards": stage.loader.shards}
+    told = {name: value for name, value in own.items() if value != usual[name]}
+    told |= {"shards": stage.loader.shards, "threads": stage.threads}
+    for name in ("model.base", "model.tower_weights"):
+        folder = shipped_folder(str(own[name]))
+        if folder:
+            told[name] = _weights_digest(folder)
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def train_all(arms: Sequence[Arm], setting: Setting, console: Console) -> dict[str, float]:
-    """Train every stage that is not there yet, `setting.workers` at once; one that was stopped goes on from its last
-    checkpoint. Returns the minutes that each stage took in all its runs, by its folder.
+def shipped_folder(name: str) -> Path | None:
+    """The folder of a model that comes with the package; None for other names."""
+    folder = shipped(name) if "/" not in name else Path()
+    return folder if is_bundle(str(folder)) else None
 
-    Raises ValueError for settings or data that cannot work, `Stopped` where it was asked to stop.
+
+@lru_cache
+def _weights_digest(folder: Path) -> str:
+    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()[:12]
+
+
+def train_all(arms: Sequence[Arm], setting: Setting, console: Console) -> None:
+    """Train every stage that is not there yet, `setting.workers` at once; one that was stopped goes on from its last
+    checkpoint.
+
+    Raises ValueError for settings or data that cannot work, and for a loss that is no number any more;
+    KeyboardInterrupt where it was asked to stop.
     """
-    depth = max((len(arm.stages) for arm in arms), default=0)
-    for level in range(depth):
+    for level in range(max((len(arm.stages) for arm in arms), default=0)):
         configs = {arm.stages[level].out: arm.stages[level] for arm in arms if len(arm.stages) > level}
         todo = [config for place, config in configs.items() if not is_bundle(f"{place}/bundle")]
         for config in todo:
             make_missing(config.loader.shards, config, console)
-        _train_side_by_side(todo, setting, console)
-    return {stage.out: minutes(stage) for arm in arms for stage in arm.stages}
+        began = time.monotonic()
+        for number, (config, took) in enumerate(side_by_side(_train, todo, setting.workers), 1):
+            left = (time.monotonic() - began) / number * (len(todo) - number) / 60
+            console.print(
+                f"{config.stage} {Path(config.out).name}: {config.steps:,} steps, {took:.1f} minutes; {number} of "
+                f"{len(todo)}" + (f", about {left:.0f} minutes left" if number < len(todo) else "")
+            )
 
 
 def minutes(stage: TrainConfig) -> float:
-    """That its training took, by what it noted when it was done; 0 where it noted nothing."""
-    note = Path(stage.out) / "minutes"
+    """That its training took in all its runs."""
+    note = Path(stage.out) / MINUTES
     return float(note.read_text()) if note.is_file() else 0.0
 
 
-def _train_side_by_side(configs: Sequence[TrainConfig], setting: Setting, console: Console) -> None:
-    if not configs:
-        return
-    began = time.monotonic()
-    spawn = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-    with ProcessPoolExecutor(min(setting.workers, len(configs)), mp_context=spawn) as pool:
-        under_way = {pool.submit(_train, config): config for config in configs}
-        for number, done in enumerate(as_completed(under_way), 1):
-            _tell(done, under_way[done], console)
-            left = (time.monotonic() - began) / number * (len(configs) - number)
-            if left:
-                console.print(f"{number} of {len(configs)} trained, about {left / 60:.0f} minutes left", style="dim")
-
-
-def _tell(done: Future[float], config: TrainConfig, console: Console) -> None:
-    """One line for a finished stage; what went wrong in its process is raised here."""
-    took = done.result()
-    console.print(f"{config.stage} {Path(config.out).name}: {config.steps:,} steps, {took:.1f} minutes")
-
-
 def _train(config: TrainConfig) -> float:
-    """In a process of its own: train one stage; the minutes that it took."""
-    began = time.monotonic()
+    """In a process of its own: train one stage; the minutes that it took, in all its runs."""
+    began, before = time.monotonic(), minutes(config)
     try:
         train(config, texts(), CLASSES, Console(quiet=True))
     except Stopped as stopped:
         raise KeyboardInterrupt(str(stopped)) from None
-    took = (time.monotonic() - began) / 60
-    (Path(config.out) / "minutes").write_text(f"{took:.3f}\n")
+    except FloatingPointError as error:
+        raise ValueError(f"{config.out}: {error}") from None
+    finally:
+        took = before + (time.monotonic() - began) / 60
+        Path(config.out).mkdir(parents=True, exist_ok=True)
+        (Path(config.out) / MINUTES).write_text(f"{took:.3f}\n")
     return took
 
 
@@ -149,6 +170,15 @@ def _recipe(setting: Setting, recipes: dict[str, Callable[[], TrainConfig]]) -> 
     if setting.recipe not in recipes:
         raise ValueError(f"recipe is {setting.recipe!r}; there are {', '.join(recipes)}")
     return recipes[setting.recipe]
+
+
+def blind(setting: Setting, seed: int) -> Arm:
+    """The control of all experiments: both stages without a sight of any sketch."""
+    stages = [
+        replace(stage, processor=replace(stage.processor, blind=True))
+        for stage in (stage_one(setting, seed), stage_two(setting, seed))
+    ]
+    return chain(setting, "blind", *stages, about="control: every sketch a white page, in training and exam")
 
 
 def _seeded(config: TrainConfig, setting: Setting, seed: int) -> TrainConfig:

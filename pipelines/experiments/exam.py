@@ -49,9 +49,9 @@ class Answers(NamedTuple):
     images: list[str]
 
 
-def measure_of(task: str, figure: str) -> dict[str, Measure]:
-    """The measure of a figure of a task, by its name."""
-    return {figure: COARSE_MEASURES[figure] if task == COARSE else MEASURES[task][figure]}  # type: ignore[index]
+def measure_of(task: str, figure: str) -> Measure:
+    """The measure of a figure of a task."""
+    return COARSE_MEASURES[figure] if task == COARSE else MEASURES[task][figure]  # type: ignore[index]
 
 
 @dataclass(frozen=True)

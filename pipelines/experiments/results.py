@@ -12,8 +12,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from scipy import stats
 
 from pipelines.experiments.exam import FIGURES, Answers, measure_of
-from sketchlm.metrics import Figure, differences, figures
+from sketchlm.metrics import Figure, Measure, figures
+from sketchlm.metrics.figure import Values
 
+NORMAL: Final = float(stats.norm.ppf(0.975))
 MOST_SEEDS: Final = 200
 """More than that would settle nothing that matters."""
 
@@ -33,11 +35,13 @@ class Outcome(_Record):
     against: str = ""
     """The arm that is compared with; "" = none."""
     baseline: str = ""
-    """The exam that is compared with, of the same arm; "" = none."""
+    """What of the same arm is compared with, in words: another exam, condition or figure; "" = none."""
     values: list[float]
     """One a seed, in the order of the seeds."""
     error: float
-    """Standard error that comes from the images of the exam: the same for all seeds."""
+    """Standard error of the mean over seeds that comes from the images of the exam."""
+    single: float
+    """The same of one seed (the mean over seeds): higher by what seeds do not agree on."""
     n: int
     """Questions."""
 
@@ -49,7 +53,7 @@ class Outcome(_Record):
     @property
     def reach(self) -> float:
         """Half of the 95 % interval: what other seeds (Student's t) and other images would give, in quadrature."""
-        return math.hypot(spread(self.values), stats.norm.ppf(0.975) * self.error)
+        return math.hypot(spread(self.values), NORMAL * self.error)
 
     @property
     def interval(self) -> Figure:
@@ -128,41 +132,97 @@ def spread(values: Sequence[float]) -> float:
     return float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values)))
 
 
+def error_with(outcome: Outcome, number: int) -> float:
+    """Standard error of a mean over so many seeds that comes from the images: what is hard for all seeds stays, what
+    they do not agree on falls with their number."""
+    seeds = len(outcome.values)
+    apart = max(0.0, outcome.single**2 - outcome.error**2) * seeds / max(1, seeds - 1)
+    shared = max(0.0, outcome.single**2 - apart)
+    return math.sqrt(shared + apart / number)
+
+
 def seeds_to_settle(outcome: Outcome) -> int:
-    """With how many seeds the interval of a difference would leave out 0, were the difference and its spread what they
-    seem; 0 where no number would: its images are too few, or the difference too small (MOST_SEEDS)."""
+    """With how many seeds the interval of a difference would just leave out 0 (an even chance), were the difference and
+    its spread what they seem; 0 where not even MOST_SEEDS would: too few images, or too small a difference."""
     deviation, size = float(np.std(outcome.values, ddof=1)), abs(outcome.mean)
-    fixed = float(stats.norm.ppf(0.975)) * outcome.error
     for number in range(2, MOST_SEEDS + 1):
-        if math.hypot(stats.t.ppf(0.975, number - 1) * deviation / math.sqrt(number), fixed) < size:
+        seeds = float(stats.t.ppf(0.975, number - 1)) * deviation / math.sqrt(number)
+        if math.hypot(seeds, NORMAL * error_with(outcome, number)) < size:
             return number
     return 0
 
 
-def outcome_of(answers: Sequence[Answers], figure: str = "", **place: str) -> Outcome:
-    """A figure of one arm; answers: one a seed, to the same questions. place: `exam`, `condition`, `arm`."""
-    first = answers[0]
-    name = figure or FIGURES[first.task]
-    measure = measure_of(first.task, name)
-    each = [figures(one.rows, measure, one.images)[name] for one in answers]
-    error = float(np.mean([(one.high - one.low) / 2 for one in each]) / stats.norm.ppf(0.975))
-    values = [one.value for one in each]
-    return Outcome(task=first.task, figure=name, values=values, error=error, n=each[0].n, **place)
-
-
-def effect_of(mine: Sequence[Answers], theirs: Sequence[Answers], figure: str = "", **place: str) -> Outcome:
-    """How much higher a figure of one arm is than that of another, seed by seed, on the same questions.
+def outcome_of(answers: Sequence[Answers], figure: str = "", **place: str) -> Outcome | None:
+    """A figure of one arm; answers: one a seed, to the same questions; None where a seed has no such figure. place: `exam`, `condition`, `arm`.
 
     Raises ValueError for answers to different questions.
     """
-    name = figure or FIGURES[mine[0].task]
-    measure = measure_of(mine[0].task, name)
-    each = []
-    for one, other in zip(mine, theirs, strict=True):
-        if one.images != other.images:
+    name = figure or FIGURES[answers[0].task]
+    return _outcome(answers, measure_of(answers[0].task, name), place | {"task": answers[0].task, "figure": name})
+
+
+def effect_of(
+    mine: Sequence[Answers], theirs: Sequence[Answers], figure: str = "", other: str = "", **place: str
+) -> Outcome | None:
+    """How much higher a figure is in one set of answers than in another, seed by seed, on the same questions.
+
+    other: the figure of `theirs`, "" = the same. Raises ValueError for answers to different questions.
+    """
+    task = mine[0].task
+    name = figure or FIGURES[task]
+    paired = []
+    for one, two in zip(mine, theirs, strict=True):
+        if one.images != two.images or one.task != two.task:
             raise ValueError(f"{place}: answers to different questions cannot be compared")
-        each.append(differences(one.rows, other.rows, measure, one.images)[name])
-    error = float(np.mean([(one.high - one.low) / 2 for one in each]) / stats.norm.ppf(0.975))
+        rows = [[*a, *b] for a, b in zip(one.rows, two.rows, strict=True)]
+        paired.append(Answers(task, rows, one.images))
+    width = len(mine[0].rows[0]) if mine[0].rows else 0
+    measure = between(measure_of(task, name), measure_of(task, other or name), width)
+    return _outcome(paired, measure, place | {"task": task, "figure": name})
+
+
+def _outcome(answers: Sequence[Answers], measure: Measure, place: dict[str, str]) -> Outcome | None:
+    if any(one.images != answers[0].images for one in answers):
+        raise ValueError(f"{place}: the seeds answered different questions; remove their answers and ask again")
+    images = answers[0].images
+    each = [figures(one.rows, {"": measure}, images)[""] for one in answers]
+    if any(math.isnan(value) for one in each for value in (one.value, one.low, one.high)):
+        return None
+    together = np.concatenate([np.asarray(one.rows, np.float64) for one in answers], axis=1)
+    mean = figures(together, {"": averaged(measure, len(answers))}, images)[""]
     return Outcome(
-        task=mine[0].task, figure=name, values=[one.value for one in each], error=error, n=each[0].n, **place
+        values=[one.value for one in each],
+        error=_error(mean),
+        single=float(np.mean([_error(one) for one in each])),
+        n=each[0].n,
+        **place,
     )
+
+
+def _error(found: Figure) -> float:
+    return (found.high - found.low) / 2 / NORMAL
+
+
+def averaged(measure: Measure, number: int) -> Measure:
+    """Of rows [n, number * width], the answers of several models side by side: the mean of their figures."""
+
+    def terms(rows: Values) -> Values:
+        return np.concatenate([measure.terms(part) for part in np.split(rows, number, axis=1)], axis=1)
+
+    def value(sums: Values) -> Values:
+        return np.mean([measure.value(part) for part in np.split(sums, number, axis=-1)], axis=0)
+
+    return Measure(terms, value)
+
+
+def between(mine: Measure, theirs: Measure, width: int) -> Measure:
+    """Of rows [n, 2 * width]: how much higher a measure of the first half is than another one of the second."""
+
+    def terms(rows: Values) -> Values:
+        return np.concatenate([mine.terms(rows[:, :width]), theirs.terms(rows[:, width:])], axis=1)
+
+    def value(sums: Values) -> Values:
+        half = sums.shape[-1] // 2
+        return mine.value(sums[..., :half]) - theirs.value(sums[..., half:])
+
+    return Measure(terms, value)

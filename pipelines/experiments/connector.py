@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
-from pipelines.experiments.arm import Arm, Setting, chain, stage_one, stage_two
+from pipelines.experiments.arm import Arm, Setting, blind, chain, stage_one, stage_two
 from pipelines.experiments.experiment import Experiment
 from pipelines.experiments.plots import forest
 from pipelines.experiments.stages import exams, prepare
@@ -17,9 +17,12 @@ ABOUT = {
 }
 
 
+HOW: tuple[Literal["full", "lora", "frozen"], ...] = ("full", "lora", "frozen")
+
+
 def arms(setting: Setting, seed: int) -> list[Arm]:
     """One for each way."""
-    return [_arm(setting, seed, how) for how in ("full", "lora", "frozen")]
+    return [*(_arm(setting, seed, how) for how in HOW), blind(setting, seed)]
 
 
 def _arm(setting: Setting, seed: int, how: Literal["full", "lora", "frozen"]) -> Arm:
@@ -36,10 +39,11 @@ CONNECTOR = Experiment(
     question="How much does the connector have to learn, where the tower was trained beforehand and is frozen, as in "
     "the paper? There a frozen connector costs about 10 points of detection.",
     setup="Tower, data, steps and language model alike. Before stage I the connector is a random map: nobody trained "
-    "one beforehand, as LLaVA's was.",
+    "one beforehand, as LLaVA's was; and the language model is trained in full, where the paper's is frozen but for "
+    "LoRA.",
     arms=arms,
     prepare=prepare,
     exams=exams,
-    effects=(("full", "lora"), ("full", "frozen")),
+    effects=(("full", "lora"), ("full", "frozen"), ("frozen", "blind")),
     plot=forest,
 )

@@ -12,7 +12,7 @@ from rich.console import Console
 from pipelines import instructions
 from pipelines.experiments.arm import Arm, Setting, chain, stage_two
 from pipelines.experiments.exam import Exam, exam_of
-from pipelines.experiments.experiment import Experiment
+from pipelines.experiments.experiment import Contrast, Experiment
 from pipelines.experiments.plots import BLUE, PURPLE, RED, points
 from pipelines.experiments.results import Results
 from sketchgen.instructions import InstructionsConfig, is_complete, run_instructions
@@ -20,11 +20,13 @@ from sketchlm.evaluation.questions import Asked
 from sketchlm.metrics.box import overlaps
 from sketchlm.weights import shipped
 
-NUMBERS = (1, 2, 3, 4, 5, 6, 7, 8)
+NUMBERS = (1, 2, 3, 4, 5)
 """Instances of the class."""
 OVERLAPS = {"apart": (0.0, 0.0), "touching": (1e-9, 0.15), "overlapping": (0.15, 1.0)}
 """Of classes of two and more, the greatest IoU of two of their boxes: above the first (0: none at all), up to the
 second."""
+CROSSED = (2, 4)
+"""Numbers of instances that overlap is looked at for alone: more of them overlap more."""
 STEPS = 150
 FIGURES = ("precision", "recall", "duplicates", "hallucinated", "F1")
 
@@ -45,11 +47,11 @@ def arms(setting: Setting, seed: int) -> list[Arm]:
 def training(setting: Setting) -> InstructionsConfig:
     """Crowds to train on."""
     base = instructions.learn()
-    world = replace(base.source.world, kinds=(1.0, 0.0, 0.0), max_count=8, max_instances=14, num_scenes=1500)
+    world = replace(base.source.world, kinds=(1.0, 0.0, 0.0), num_scenes=1500)
     return replace(
         base,
         source=replace(base.source, world=world),
-        tasks=replace(base.tasks, min_singles=2, max_boxes=8),
+        tasks=replace(base.tasks, min_singles=2, max_boxes=5),
         images_per_shard=125,
         out=f"{setting.out}/shards/crowds",
     )
@@ -61,7 +63,7 @@ def unseen(setting: Setting) -> InstructionsConfig:
     return replace(
         base,
         source=replace(base.source, world=replace(world, split="val", num_scenes=800)),
-        tasks=replace(base.tasks, names=("bbox",), min_singles=1, max_boxes=8),
+        tasks=replace(base.tasks, names=("bbox",), min_singles=1, max_boxes=5),
         out=f"{setting.out}/shards/crowds_val",
     )
 
@@ -78,7 +80,9 @@ def exams(setting: Setting) -> list[Exam]:
     asked = partial(exam_of, shards=unseen(setting).out, tasks=("boxes",), conditions=("asked",), number=0)
     found = [exam_of("all", unseen(setting).out, ("boxes",), setting.number)]
     found += [asked(_counted(number), keep=partial(_has, number=number)) for number in NUMBERS]
-    found += [asked(name, keep=partial(_lies, low=low, high=high)) for name, (low, high) in OVERLAPS.items()]
+    for name, (low, high) in OVERLAPS.items():
+        found.append(asked(name, keep=partial(_lies, low=low, high=high)))
+        found += [asked(_crossed(n, name), keep=partial(_lies, low=low, high=high, number=n)) for n in CROSSED]
     return found
 
 
@@ -102,14 +106,19 @@ def _counted(number: int) -> str:
     return f"{number} instance{'s' * (number > 1)}"
 
 
+def _crossed(number: int, overlap: str) -> str:
+    return f"{_counted(number)}, {overlap}"
+
+
 def _has(asked: Asked, number: int) -> bool:
     return len(asked.query.boxes) == number
 
 
-def _lies(asked: Asked, low: float, high: float) -> bool:
-    """Whether the two of its boxes that overlap most do so within these bounds; never for a single one."""
+def _lies(asked: Asked, low: float, high: float, number: int = 0) -> bool:
+    """Whether the two of its boxes that overlap most do so within these bounds; never for a single one. number: of its
+    boxes, 0 = any."""
     boxes = asked.query.boxes
-    if len(boxes) < 2:
+    if len(boxes) < 2 or (number and len(boxes) != number):
         return False
     most = float(np.triu(overlaps(boxes, boxes), 1).max())
     return most <= high and (most > low or high == 0)
@@ -120,13 +129,19 @@ CROWDS = Experiment(
     title="Crowds: duplicates, false boxes and misses",
     question="Where a class has many instances, does the model name all, name some twice, or name what is not there? "
     "How does that grow with their number and overlap, and what does non-maximum suppression (IoU 0.4) mend?",
-    setup="The demonstration model, trained on for some steps on crowds of up to eight with three seeds; all boxes of "
-    "a class asked for in unseen scenes, matched at IoU 0.5 as COCO does. Overlap: of the two boxes of the class that "
-    "overlap most (touching: IoU up to 0.15).",
+    setup="The demonstration model, trained on for some steps with three seeds, on crowds of up to five of a class; "
+    "all boxes of a class asked for in unseen scenes, matched at IoU 0.5 as COCO does. Overlap: of the two boxes of "
+    "the class that overlap most (touching: IoU up to 0.15). The seeds are three continuations of one model, not three "
+    "models.",
     arms=arms,
     prepare=make,
     exams=exams,
     effects=(),
+    contrasts=tuple(
+        Contrast(exam, figure=f"{figure}, suppressed", minus=figure, words="without suppression")
+        for exam in ("all", *(_counted(n) for n in NUMBERS[1:]), *OVERLAPS)
+        for figure in ("recall", "duplicates", "hallucinated", "F1")
+    ),
     figures={"boxes": tuple(name + suffix for name in FIGURES for suffix in ("", ", suppressed"))},
     plot=plot,
 )

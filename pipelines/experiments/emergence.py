@@ -12,8 +12,8 @@ from rich.console import Console
 
 from pipelines import instructions
 from pipelines.experiments.arm import Arm, Setting, chain, stage_one, stage_two
-from pipelines.experiments.exam import Answers, Exam, Place, answers_of
-from pipelines.experiments.experiment import Experiment
+from pipelines.experiments.exam import Answers, Exam, Place, answers_of, facts_of
+from pipelines.experiments.experiment import Contrast, Experiment
 from pipelines.experiments.plots import BLUE, GREY, bars
 from pipelines.experiments.results import Results
 from sketchgen.colour import colour_of
@@ -88,7 +88,9 @@ def arms(setting: Setting, seed: int) -> list[Arm]:
 
 def exams(setting: Setting) -> list[Exam]:
     """One: which of several instances is boxed?"""
-    return [Exam(EXAM, partial(_answers, shards=unseen(setting).out, number=setting.number))]
+    shards = unseen(setting).out
+    answers = partial(_answers, shards=shards, number=setting.number)
+    return [Exam(EXAM, answers, facts_of(shards, number=setting.number))]
 
 
 def _answers(bundle: Bundle, processor: Processor, shards: str, number: int) -> dict[Place, Answers]:
@@ -193,6 +195,10 @@ EMERGENCE = Experiment(
     prepare=prepare,
     exams=exams,
     effects=(("colours", "colourless"),),
+    contrasts=tuple(
+        Contrast(EXAM, other=other, figure="own Acc@0.5", words=words)
+        for other, words in ((SKETCH, "the sketch alone"), (OTHER, "another's colour"), (WORDS, "words alone"))
+    ),
     figures={"bbox": ("own Acc@0.5", "Acc@0.5")},
     plot=plot,
 )

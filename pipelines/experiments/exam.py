@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -54,14 +57,32 @@ def measure_of(task: str, figure: str) -> Measure:
     return COARSE_MEASURES[figure] if task == COARSE else MEASURES[task][figure]  # type: ignore[index]
 
 
+VERSION = 1
+"""To be raised when the code asks something else of the same facts: older answers are not used then."""
+
+
 @dataclass(frozen=True)
 class Exam:
-    """answers: of a bundle and its processor, by task and condition; constant: what the best answer that is always the
-    same would reach, by task."""
+    """answers: of a bundle and its processor, by task and condition; facts: all that decides what is asked, so that
+    answers to something else are not taken for these; constant: what the best answer that is always the same would
+    reach, by task."""
 
     name: str
     answers: Callable[[Bundle, Processor], dict[Place, Answers]]
-    constant: Callable[[], dict[Measured, float]] = field(default=dict)
+    facts: Mapping[str, Any]
+    constant: Callable[[], dict[str, float]] = field(default=dict)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the facts."""
+        told = json.dumps([VERSION, self.name, self.facts], sort_keys=True)
+        return hashlib.sha256(told.encode()).hexdigest()[:12]
+
+
+def facts_of(shards: str, **asked: Any) -> dict[str, Any]:
+    """The facts of an exam on a folder of shards."""
+    settings = (Path(shards) / "settings.json").read_bytes()
+    return {"shards": hashlib.sha256(settings).hexdigest()[:12], **asked}
 
 
 def exam_of(
@@ -87,7 +108,8 @@ def exam_of(
             for place, plan in plans.items()
         }
 
-    return Exam(name, answers, partial(_constants, shards, tasks, number, keep))
+    facts = facts_of(shards, tasks=list(tasks), number=number, conditions=list(conditions))
+    return Exam(name, answers, facts, partial(_constants, shards, tasks, number, keep))
 
 
 def drawn_exam(
@@ -98,12 +120,12 @@ def drawn_exam(
     number: int = 500,
     classes: frozenset[str] = frozenset(),
     keep: Callable[[Asked], bool] = lambda asked: True,
-    hint_of: Callable[[Asked], str] = lambda asked: "",
+    drawings: Any = "",
 ) -> Exam:
     """The questions of a folder of shards with other sketches.
 
-    sketch_of: the sketch for a question; classes: only questions about these, empty = all; keep: which questions;
-    hint_of: words behind the question's own.
+    sketch_of: the sketch for a question; classes: only questions about these, empty = all; keep: which of them;
+    drawings: what identifies the sketches, where the exam's name does not.
     """
 
     def answers(bundle: Bundle, processor: Processor) -> dict[Place, Answers]:
@@ -112,10 +134,11 @@ def drawn_exam(
         for task in tasks:
             asked = _kept(EntryPlan(name, task, "", "", "asked", number, classes), samples, keep)
             drawn = [(one, sketch_of(one)) for one in asked]
-            found[task, "asked"] = _answered(task, drawn, samples, bundle.model, processor, hint_of)
+            found[task, "asked"] = _answered(task, drawn, samples, bundle.model, processor)
         return found
 
-    return Exam(name, answers)
+    facts = facts_of(shards, tasks=list(tasks), number=number, classes=sorted(classes), drawings=drawings)
+    return Exam(name, answers, facts)
 
 
 def _kept(plan: EntryPlan, samples: Samples, keep: Callable[[Asked], bool]) -> list[Asked]:
@@ -130,21 +153,14 @@ def _answered(
     samples: Samples,
     model: Any,
     processor: Processor,
-    hint_of: Callable[[Asked], str],
 ) -> Answers:
     records = []
     for start in range(0, len(drawn), BLOCK):
         block = [one for one, _ in drawn[start : start + BLOCK]]
+        pictures = [Picture(processor.sketch_pixels(sketch)) for _, sketch in drawn[start : start + BLOCK]]
         questions = [
-            Question(
-                (Picture(processor.sketch_pixels(sketch)), *question.pictures[-1:]),
-                question.query,
-                question.draw,
-                hint_of(one),
-            )
-            for (one, sketch), question in zip(
-                drawn[start : start + BLOCK], shown(block, samples, processor), strict=True
-            )
+            Question((sketch, question.pictures[-1]), question.query, question.draw)
+            for sketch, question in zip(pictures, shown(block, samples, processor), strict=True)
         ]
         said = say(task, model, processor, block, questions)
         records += [score(task, one, given) for one, given in zip(block, said, strict=True)]
@@ -157,11 +173,9 @@ def answers_of(task: Measured, records: Sequence[Any]) -> Answers:
     return Answers(task, rows, [record.image for record in records])
 
 
-def _constants(
-    shards: str, tasks: Sequence[Measured], number: int, keep: Callable[[Asked], bool]
-) -> dict[Measured, float]:
+def _constants(shards: str, tasks: Sequence[Measured], number: int, keep: Callable[[Asked], bool]) -> dict[str, float]:
     samples = Samples(shards)
-    found: dict[Measured, float] = {}
+    found: dict[str, float] = {}
     for task in tasks:
         asked = _kept(EntryPlan("", task, "", "", "asked", number), samples, keep)
         reached = constants(task, asked, "padded") if task != "boxes" else {}

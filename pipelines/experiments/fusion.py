@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 
-from pipelines.experiments.arm import Arm, Setting, chain, stage_one, stage_two
+from pipelines.experiments.arm import Arm, Setting, blind, chain, stage_one, stage_two
 from pipelines.experiments.experiment import Experiment
 from pipelines.experiments.plots import forest
 from pipelines.experiments.stages import exams, prepare
@@ -33,6 +33,7 @@ def arms(setting: Setting, seed: int) -> list[Arm]:
         chain(setting, "concat", *plain, about=f"the paper's; {words['concat']}"),
         chain(setting, "crossed", *crossed, about=f"with cross-attention; {words['cross_attention']}"),
         chain(setting, "crossed-longer", *longer, about="the same for the computation of `concat`"),
+        blind(setting, seed),
     ]
 
 

@@ -2,85 +2,127 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
 from pathlib import Path
 from typing import Final
 
 from pipelines.experiments.arm import Setting
-from pipelines.experiments.experiment import Experiment
-from pipelines.experiments.plots import TASK_WORDS
+from pipelines.experiments.exam import FIGURES
+from pipelines.experiments.experiment import Experiment, page_name
+from pipelines.experiments.plots import TASK_WORDS, forest, markdown
 from pipelines.experiments.results import Outcome, Results, seeds_to_settle
 from sketchlm.evaluation.record import write_text
 
-BY_HAND: Final = "<!-- What follows is written by hand; what stands above is made by `make experiments`. -->"
+MARK: Final = re.compile(r"<!-- What follows is written by hand, of the run of (.+?); what stands above is made. -->")
 CONDITION_WORDS: Final = {
+    "asked": "",
     "shuffled": "another's sketch",
     "blank": "white page",
     "sketch": "sketch alone",
     "other": "another's colour",
-    "text": "words alone",
+    "words": "white page and words",
+    "text": "class and colour in words",
     "pooled": "untrained search",
     "exhaustive": "every photo asked",
 }
 UNWRITTEN: Final = "**What it means.** Not written yet.\n\n**What would change our mind.** Not written yet."
 METHOD: Final = """Figures are means over the seeds. Intervals (95 %) hold what other seeds would give (Student's t) and
-what other images would give (bootstrap), added in quadrature; effects are differences on the same questions, seed by
-seed. An effect is *clear* where its interval leaves out 0; else it is within the noise, and the last column says about
-how many seeds would settle it, were size and spread what they seem."""
+what other images would give (bootstrap of the mean over seeds), in quadrature; tower and training scenes are the same
+for all seeds. Effects are differences on the same questions, seed by seed. One is *clear* where its interval leaves out
+0; else it is within the noise, and the verdict says with how many seeds there would be an even chance to settle it,
+were size and spread what they seem."""
 
 
 def write_page(experiment: Experiment, results: Results, setting: Setting) -> Path:
-    """Write plot and page; returns the page's path."""
-    page = Path(setting.pages) / f"{experiment.name}.md"
+    """Write plot and page; returns the page's path. What people wrote below the mark stays, and says of which run it
+    was written."""
+    page = Path(setting.pages) / f"{page_name(setting, experiment.name)}.md"
     page.parent.mkdir(parents=True, exist_ok=True)
     picture = page.with_suffix(".png")
     draw(experiment, results, picture)
-    _, _, by_hand = page.read_text().partition(BY_HAND) if page.is_file() else ("", "", "")
+    this = f"{results.date}, commit {results.commit}"
+    of_run, by_hand = read_by_hand(page.read_text() if page.is_file() else "", this)
     parts = [
         f"# {experiment.title}",
         experiment.question,
-        f"`make experiments NAME={experiment.name}` · {_facts(results)}",
+        f"`{command_of(results)}` · {_facts(results)}",
         experiment.setup,
         _arms(results),
         METHOD,
         "## Figures",
         figures_table(results),
-        *(["## Effects", effects_table(results)] if results.effects else []),
+        *(["## Effects", effects_table(results), by_chance(results)] if results.effects else []),
+        *([told] if (told := experiment.told(results)) else []),
         f"![{experiment.title}]({picture.name})",
-        BY_HAND,
-        by_hand.strip() or UNWRITTEN,
+        f"<!-- What follows is written by hand, of the run of {of_run}; what stands above is made. -->",
+        *([f"*Written of the run of {of_run}, before the figures above.*"] if of_run != this else []),
+        by_hand or UNWRITTEN,
     ]
     write_text(page, "\n\n".join(parts) + "\n")
     return page
+
+
+def read_by_hand(text: str, this: str) -> tuple[str, str]:
+    """Of which run the text below the mark was written, and the text; `this` run where nobody has written anything.
+    To renew the text for a run, its mark is given that run's name."""
+    mark = MARK.search(text)
+    by_hand = text[mark.end() :].strip() if mark else ""
+    if not mark or not by_hand or by_hand == UNWRITTEN:
+        return this, ""
+    head, _, rest = by_hand.partition("\n\n")
+    return mark[1], rest if head.startswith("*Written of the run of ") else by_hand
+
+
+def command_of(results: Results) -> str:
+    """The command that makes the page."""
+    usual = Setting()
+    own = []
+    if results.recipe != usual.recipe:
+        own.append(f"--recipe {results.recipe}")
+    if tuple(results.seeds) != usual.seeds:
+        own.append("--seeds " + " ".join(map(str, results.seeds)))
+    if results.number != usual.number:
+        own.append(f"--number {results.number}")
+    given = f' ARGS="{" ".join(own)}"' if own else ""
+    return f"make experiments NAME={results.name}{given}"
+
+
+def by_chance(results: Results) -> str:
+    """How many effects would be clear of themselves."""
+    number = len(results.effects)
+    return (
+        f"Of {number} effects {sum(one.is_clear for one in results.effects)} are clear; were there none at all, "
+        f"{0.05 * number:.1f} would be, by chance."
+    )
 
 
 def draw(experiment: Experiment, results: Results, path: Path) -> None:
     """The experiment's plot."""
     from matplotlib.figure import Figure
 
-    picture = Figure(figsize=(9, 4.5), layout="constrained")
+    rows = len(results.effects) if experiment.plot is forest else 0
+    picture = Figure(figsize=(9, max(4.5, 0.55 * rows + 0.8)), layout="constrained")
     experiment.plot(results, picture)
     picture.savefig(path, dpi=110, metadata={"Software": None})
 
 
 def figures_table(results: Results) -> str:
-    """A line for each figure of each exam: the arms side by side, then the controls of the first and the constant."""
+    """A line for each figure of each exam and condition: the arms side by side, and the constant."""
     arms = [arm.name for arm in results.arms]
-    conditions = [how for how in CONDITION_WORDS if any(one.condition == how for one in results.outcomes)]
-    head = ["exam", "figure", "n", *arms, *(f"{arms[0]}: {CONDITION_WORDS[how]}" for how in conditions), "constant"]
     lines = []
-    for exam, task, figure in _places(results):
-        cells = [results.find(arm, exam, task, figure) for arm in arms]
-        controls = [results.find(arms[0], exam, task, figure, how) for how in conditions]
-        constant = results.constants.get(exam, {}).get(task)
-        count = next(one.n for one in cells if one)
+    for exam, condition, task, figure in dict.fromkeys(
+        (one.exam, one.condition, one.task, one.figure) for one in results.outcomes if not one.is_effect
+    ):
+        cells = [results.find(arm, exam, task, figure, condition) for arm in arms]
+        constant = results.constants.get(exam, {}).get(task) if condition == "asked" else None
+        words = CONDITION_WORDS.get(condition, condition)
         lines.append(
-            [exam, f"{TASK_WORDS.get(task, task)} {figure}", f"{count:,}"]
+            [f"{exam}, {words}" if words else exam, f"{TASK_WORDS.get(task, task)} {figure}"]
+            + [f"{next(one.n for one in cells if one):,}"]
             + [f"{one.interval}" if one else "" for one in cells]
-            + [f"{one.mean:.3f}" if one else "" for one in controls]
-            + [f"{constant:.3f}" if constant is not None else ""]
+            + [f"{constant:.3f}" if constant is not None and figure == FIGURES.get(task) else ""]
         )
-    return markdown(_without_empty([head, *lines]))
+    return markdown(_without_empty([["exam", "figure", "n", *arms, "constant"], *lines]))
 
 
 def effects_table(results: Results) -> str:
@@ -90,7 +132,7 @@ def effects_table(results: Results) -> str:
     for one in results.effects:
         lines.append(
             [
-                one.exam,
+                _exam_of(one),
                 f"{TASK_WORDS.get(one.task, one.task)} {one.figure}",
                 f"{one.arm} above {one.against}" if one.against else f"{one.arm}: above {one.baseline}",
                 signed(one),
@@ -101,6 +143,11 @@ def effects_table(results: Results) -> str:
     return markdown([head, *lines])
 
 
+def _exam_of(outcome: Outcome) -> str:
+    words = CONDITION_WORDS.get(outcome.condition, outcome.condition)
+    return f"{outcome.exam}, {words}" if words else outcome.exam
+
+
 def signed(outcome: Outcome) -> str:
     """`+0.012 (-0.010 to +0.034)`."""
     found = outcome.interval
@@ -109,16 +156,12 @@ def signed(outcome: Outcome) -> str:
 
 def verdict(outcome: Outcome) -> str:
     """Whether a difference is clear of the noise, and if not what would settle it."""
+    if len(outcome.values) < 2:
+        return "one seed tells nothing of others"
     if outcome.is_clear:
         return f"**clear**: {'higher' if outcome.mean > 0 else 'lower'}"
     number = seeds_to_settle(outcome)
-    return f"within the noise: {f'some {number} seeds' if number else 'more images, or no number of seeds'}"
-
-
-def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """A table, its first row the head."""
-    head, *body = rows
-    return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *body])
+    return f"within the noise: {f'some {number} seeds' if number else 'too small, or too few images'}"
 
 
 def _facts(results: Results) -> str:
@@ -135,11 +178,6 @@ def _arms(results: Results) -> str:
         size = f"{arm.parameters / 1e6:.2f} M"
         rows.append([f"**{arm.name}**", arm.about, ", ".join(arm.stages), size, f"{arm.minutes:.0f}"])
     return markdown(rows)
-
-
-def _places(results: Results) -> Iterable[tuple[str, str, str]]:
-    """Exam, task and figure of all lines, in order."""
-    return dict.fromkeys((one.exam, one.task, one.figure) for one in results.outcomes if not one.is_effect)
 
 
 def _without_empty(rows: list[list[str]]) -> list[list[str]]:

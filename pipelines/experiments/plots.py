@@ -1,8 +1,8 @@
-"""Plots of results: effects in a column, figures as points with their intervals."""
+"""Plots of results: effects in a column, figures as points with their intervals; and tables."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from pipelines.experiments.results import Outcome, Results
@@ -17,6 +17,12 @@ TASK_WORDS: Final = {
     "coarse": "coarse search",
 }
 BLUE, RED, GREEN, PURPLE, GREY = "#1f6feb", "#d1622b", "#2da44e", "#8250df", "#8b949e"
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """A table, its first row the head."""
+    head, *body = rows
+    return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *body])
 
 
 def points(axes: Any, outcomes: Mapping[Any, Outcome | None], upright: bool = True, **how: Any) -> None:

@@ -91,6 +91,8 @@ class Results(_Record):
     commit: str
     recipe: str
     seeds: list[int]
+    number: int
+    """Questions of each task that an exam asks at most."""
     minutes: float
     """Of all training and answering, summed over processes; what other experiments had trained is counted as well."""
     arms: list[ArmFacts]
@@ -153,7 +155,8 @@ def seeds_to_settle(outcome: Outcome) -> int:
 
 
 def outcome_of(answers: Sequence[Answers], figure: str = "", **place: str) -> Outcome | None:
-    """A figure of one arm; answers: one a seed, to the same questions; None where a seed has no such figure. place: `exam`, `condition`, `arm`.
+    """A figure of one arm; answers: one a seed, to the same questions; None where a seed has none.
+    place: `exam`, `condition`, `arm`.
 
     Raises ValueError for answers to different questions.
     """

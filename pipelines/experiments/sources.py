@@ -8,27 +8,29 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from rich.console import Console
 from scipy import stats
 
 from pipelines import instructions, sketches
 from pipelines.experiments.arm import Arm, Setting, chain, stage_one, stage_two
-from pipelines.experiments.exam import Exam, drawn_exam
+from pipelines.experiments.exam import Exam, drawn_exam, exam_of
 from pipelines.experiments.experiment import Experiment
-from pipelines.experiments.plots import BLUE, GREEN, RED, bars
+from pipelines.experiments.plots import BLUE, GREEN, RED, bars, markdown
 from pipelines.experiments.results import Results
 from pipelines.experiments.stages import UNSEEN
 from pipelines.experiments.stages import prepare as prepare_unseen
-from pipelines.experiments.styles import PEOPLE, bank_folder, data_of, matched, of_bank
+from pipelines.experiments.styles import PEOPLE, bank_folder, data_of, matched, of_bank, people
 from pipelines.gaps import Measure, run_gap
-from sketchgen.banks import BankConfig
+from sketchgen.banks import BankConfig, bank_settings
 from sketchgen.banks.matched import MatchedBank
 from sketchgen.config import RunConfig
 from sketchgen.instructions import InstructionsConfig, is_complete, run_instructions
 from sketchgen.run import run as run_sketches
 from sketchgen.shapeworld import HELD_OUT_STYLE, TRAINING_STYLES
 
-TRAINED = ("hand", "generated", "mixed")
+KINDS = ("hand", "generated")
+TRAINED = (*KINDS, "mixed")
 SCENES = 600
 """Of which sketches are generated: some 3,500 of them."""
 
@@ -80,22 +82,36 @@ def arms(setting: Setting, seed: int) -> list[Arm]:
 
 
 def exams(setting: Setting) -> list[Exam]:
-    """The same questions of unseen scenes, with drawings of each kind."""
-    asked = partial(drawn_exam, shards=instructions.places()[UNSEEN], number=setting.number)
-    found = [asked(name, sketch_of=partial(of_bank, bank=bank)) for name, bank in banks(setting).items() if bank]
-    return found + [
-        asked(title, sketch_of=partial(of_bank, bank=drawn), classes=frozenset(drawn.categories))
-        for name, title in PEOPLE.items()
-        if (root := bank_folder(setting, name)) and (drawn := matched(BankConfig(name, root=str(root), split="val")))
-    ]
+    """The same questions of unseen scenes: with the shards' own drawings and the controls, then with drawings of each
+    kind; with those of people also the hand's, of the classes that they have."""
+    shards = instructions.places()[UNSEEN]
+    found = [exam_of("of the shards", shards, ("sbir", "bbox"), setting.number)]
+    asked = partial(drawn_exam, shards=shards, number=setting.number)
+    for name, (config, bank) in banks(setting).items():
+        found.append(asked(name, sketch_of=partial(of_bank, bank=bank), drawings=bank_settings(config)))
+    for title, (config, bank) in people(setting).items():
+        classes = frozenset(bank.categories)
+        drawings = bank_settings(config)
+        found.append(asked(title, sketch_of=partial(of_bank, bank=bank), classes=classes, drawings=drawings))
+        for name, (_, kind) in banks(setting).items():
+            if name in KINDS:
+                found.append(asked(of_classes(name, title), sketch_of=partial(of_bank, bank=kind), classes=classes))
+    return found
 
 
-def banks(setting: Setting) -> dict[str, MatchedBank]:
+def of_classes(kind: str, title: str) -> str:
+    """The exam with drawings of a kind, of the classes alone that another source has."""
+    return f"{kind}, classes of {title}"
+
+
+def banks(setting: Setting) -> dict[str, tuple[BankConfig, MatchedBank]]:
     """Of the kinds that all classes are drawn in."""
-    made = BankConfig("sketchvcl", root=generated(setting, "val").out, split="val")
-    hands = {"hand": TRAINING_STYLES, "brush": (HELD_OUT_STYLE,)}
-    found = {name: matched(BankConfig("shapeworld-hand", split="val", styles=styles)) for name, styles in hands.items()}
-    return {"hand": found["hand"], "generated": matched(made), "brush": found["brush"]}
+    configs = {
+        "hand": BankConfig("shapeworld-hand", split="val", styles=TRAINING_STYLES),
+        "generated": BankConfig("sketchvcl", root=generated(setting, "val").out, split="val"),
+        "brush": BankConfig("shapeworld-hand", split="val", styles=(HELD_OUT_STYLE,)),
+    }
+    return {name: (config, matched(config)) for name, config in configs.items()}
 
 
 def places(setting: Setting) -> dict[str, str]:
@@ -109,52 +125,83 @@ def places(setting: Setting) -> dict[str, str]:
 
 
 def gaps(setting: Setting, results: Results) -> dict[str, Any]:
-    """For each kind that is trained on and each that is asked with: how far they are apart, in shape and in the eyes
-    of the demonstration model, beside the accuracy that is lost against being asked with the kind of training."""
-    found = []
+    """For each kind that is trained on and each other that is asked with: how far they are apart, in shape and in the
+    eyes of the demonstration model, beside what each seed loses against being asked with the kind of training (of the
+    same classes); and what could not be measured, with the reason."""
+    found, left_out = [], []
     kinds = places(setting)
-    for mine in ("hand", "generated"):
+    for mine in KINDS:
         for exam, place in kinds.items():
-            apart = {"shape": 0.0, "tower": 0.0} if exam == mine else _gap(setting, kinds[mine], place)
+            if exam == mine:
+                continue
+            try:
+                apart = _gap(setting, kinds[mine], place)
+            except ValueError as error:
+                left_out.append(f"{mine} and {exam}: {error}")
+                continue
             lost = {task: _lost(results, mine, exam, task) for task in ("sbir", "bbox")}
             found.append({"trained": mine, "asked": exam, **apart, **lost})
     ranks = {f"{how} {task}": _ranks(found, how, task) for how in ("shape", "tower") for task in ("sbir", "bbox")}
-    return {"gaps": found, "ranks": ranks}
+    return {"gaps": found, "ranks": ranks, "left_out": left_out}
 
 
 def _gap(setting: Setting, a: str, b: str) -> dict[str, float]:
-    path = Path(setting.out) / "gaps" / f"{Path(a).name}-{Path(b).name}.json"
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        run_gap(Measure(a, b, data=str(data_of(setting)), json=str(path)), Console(quiet=True))
+    """As `sketchgen gap` measures it. Raises ValueError where it cannot."""
+    path = Path(setting.out) / "gaps.json"
+    run_gap(Measure(a, b, data=str(data_of(setting)), json=str(path)), Console(quiet=True))
     apart = json.loads(path.read_text())["apart"]
     return {"shape": apart["shape"]["value"], "tower": apart["tower"]["value"]}
 
 
-def _lost(results: Results, arm: str, exam: str, task: str) -> float:
-    own, other = results.find(arm, arm, task), results.find(arm, exam, task)
-    return own.mean - other.mean if own and other else 0.0
+def _lost(results: Results, arm: str, exam: str, task: str) -> list[float]:
+    """One a seed; none where it was not asked."""
+    own = results.find(arm, of_classes(arm, exam), task) or results.find(arm, arm, task)
+    other = results.find(arm, exam, task)
+    return [a - b for a, b in zip(own.values, other.values, strict=True)] if own and other else []
 
 
-def _ranks(found: list[dict[str, Any]], distance: str, task: str) -> float:
-    """Spearman's rank correlation of a distance and what is lost."""
-    return float(stats.spearmanr([one[distance] for one in found], [one[task] for one in found]).statistic)
+def _ranks(found: list[dict[str, Any]], distance: str, task: str) -> float | None:
+    """Spearman's rank correlation of a distance and the mean of what is lost; None for fewer than four pairs."""
+    pairs = [(one[distance], np.mean(one[task])) for one in found if one[task]]
+    return float(stats.spearmanr(*zip(*pairs, strict=True)).statistic) if len(pairs) > 3 else None
+
+
+def told(results: Results) -> str:
+    """The table of distances and losses, and their correlation."""
+    rows = [["trained on", "asked with", "apart in shape", "apart in the tower (MMD²)", "SBIR lost", "BBOX lost"]]
+    for one in results.extra["gaps"]:
+        lost = [f"{np.mean(one[task]):+.3f}" if one[task] else "" for task in ("sbir", "bbox")]
+        rows.append([one["trained"], one["asked"], f"{one['shape']:.2f}", f"{one['tower']:.3f}", *lost])
+    number = len(results.extra["gaps"])
+    ranks = ", ".join(f"{name} {value:+.2f}" for name, value in results.extra["ranks"].items() if value is not None)
+    lines = ["## Distance and loss", markdown(rows)]
+    lines.append(
+        f"Rank correlation (Spearman) over {number} pairs: {ranks or 'not worked out'}. With so few pairs one between "
+        f"-0.8 and +0.8 may be chance."
+    )
+    lines += [f"Left out: {reason}." for reason in results.extra["left_out"]]
+    return "\n\n".join(lines)
 
 
 def plot(results: Results, picture: Any) -> None:
     """Left: what each arm reaches with each kind; right: what is lost over the distance in the tower."""
     left, right = picture.subplots(1, 2, width_ratios=(1.5, 1))
-    exams_there = list(dict.fromkeys(one.exam for one in results.outcomes))
+    exams_there = [
+        name for name in ("hand", "generated", "brush", *PEOPLE.values()) if results.find("hand", name, "sbir")
+    ]
     colours = {"hand": BLUE, "generated": RED, "mixed": GREEN}
     for shift, arm in enumerate(TRAINED):
         found = {n + 0.27 * (shift - 1): results.find(arm, exam, "sbir") for n, exam in enumerate(exams_there)}
         bars(left, found, 0.25, colours[arm], arm)
     left.set_xticks(range(len(exams_there)), exams_there)
-    left.set(title="SBIR by what is asked with (bars: trained on)", ylabel="balanced accuracy", ylim=(0.4, 1))
+    left.set(title="SBIR by what is asked with (bars: trained on)", ylabel="balanced accuracy", ylim=(0, 1))
+    left.axhline(0.5, color="black", linewidth=0.8, linestyle=":")
     left.legend(frameon=False, fontsize=8, ncols=3)
     for one in results.extra["gaps"]:
-        right.plot(one["tower"], one["sbir"], "o", color=colours[one["trained"]])
-        right.annotate(f" {one['asked']}", (one["tower"], one["sbir"]), fontsize=8)
+        if one["sbir"]:
+            place = one["tower"], float(np.mean(one["sbir"]))
+            right.plot(*place, "o", color=colours[one["trained"]])
+            right.annotate(f" {one['asked']}", place, fontsize=8)
     right.set(title="lost, over the distance", xlabel="MMD² in the tower, from what was trained on", ylabel="SBIR lost")
     for axes in (left, right):
         axes.grid(alpha=0.3)
@@ -175,4 +222,5 @@ SOURCES = Experiment(
     effects=(("generated", "hand"), ("mixed", "hand"), ("mixed", "generated")),
     plot=plot,
     extra=gaps,
+    told=told,
 )

@@ -13,13 +13,13 @@ from data_manifests.strokes import rasterise
 from data_manifests.vocabulary import vocabulary
 from pipelines import instructions
 from pipelines.experiments.arm import Arm, Setting, chain, stage_one, stage_two
-from pipelines.experiments.exam import Exam, Sketch, drawn_exam
-from pipelines.experiments.experiment import Experiment
+from pipelines.experiments.exam import Exam, Sketch, drawn_exam, exam_of
+from pipelines.experiments.experiment import Contrast, Experiment
 from pipelines.experiments.plots import BLUE, RED, points
 from pipelines.experiments.results import Results
 from pipelines.experiments.stages import UNSEEN, prepare
 from pipelines.mixtures import MixtureConfig, data_folder
-from sketchgen.banks import BankConfig, build_bank
+from sketchgen.banks import BankConfig, bank_settings, build_bank
 from sketchgen.banks.matched import MatchedBank
 from sketchgen.shapeworld import (
     CLASSES,
@@ -57,14 +57,19 @@ def exams(setting: Setting) -> list[Exam]:
     found += [asked(name, sketch_of=partial(_at_level, level=level)) for level, name in LEVELS.items()]
     found += [asked(f"{share:.0%} kept", sketch_of=partial(_changed, kept=share)) for share in KEPT]
     found += [asked(f"moved by {100 * by:g} %", sketch_of=partial(_changed, moved=by)) for by in SHAKEN]
-    for bank, title in PEOPLE.items():
-        root = bank_folder(setting, bank)
-        if root is not None:
-            drawn = matched(BankConfig(bank, root=str(root), split="val"))
-            classes = frozenset(drawn.categories)
-            found.append(asked(title, sketch_of=partial(of_bank, bank=drawn), classes=classes))
-            found.append(asked(f"{HAND}, classes of {title}", sketch_of=_in_styles(TRAINING_STYLES), classes=classes))
-    return found
+    for title, (config, bank) in people(setting).items():
+        classes = frozenset(bank.categories)
+        drawings = bank_settings(config)
+        found.append(asked(title, sketch_of=partial(of_bank, bank=bank), classes=classes, drawings=drawings))
+        found.append(asked(f"{HAND}, classes of {title}", sketch_of=_in_styles(TRAINING_STYLES), classes=classes))
+    return [exam_of("of the shards", shards, ("sbir", "bbox"), setting.number), *found]
+
+
+def people(setting: Setting) -> dict[str, tuple[BankConfig, MatchedBank]]:
+    """The banks of drawings by people that are there, by title."""
+    roots = {name: bank_folder(setting, name) for name in PEOPLE}
+    configs = {name: BankConfig(name, root=str(root), split="val") for name, root in roots.items() if root}
+    return {PEOPLE[name]: (config, matched(config)) for name, config in configs.items()}
 
 
 def data_of(setting: Setting) -> Path:
@@ -155,10 +160,11 @@ def of_bank(asked: Asked, bank: MatchedBank) -> Sketch:
 
 
 CONTRASTS = (
-    *((style, HAND) for style in (*TRAINING_STYLES, HELD_OUT_STYLE)),
-    *((f"{share:.0%} kept", "100% kept") for share in KEPT[1:]),
-    *((f"moved by {100 * by:g} %", "100% kept") for by in SHAKEN),
-    *((title, f"{HAND}, classes of {title}") for title in PEOPLE.values()),
+    *(Contrast(style, HAND) for style in (*TRAINING_STYLES, HELD_OUT_STYLE)),
+    *(Contrast(LEVELS[level], LEVELS[2]) for level in (0, 1)),
+    *(Contrast(f"{share:.0%} kept", "100% kept") for share in KEPT[1:]),
+    *(Contrast(f"moved by {100 * by:g} %", "100% kept") for by in SHAKEN),
+    *(Contrast(title, f"{HAND}, classes of {title}") for title in PEOPLE.values()),
 )
 
 STYLE = Experiment(

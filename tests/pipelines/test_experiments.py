@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,14 +17,14 @@ from scipy import stats
 
 from data_manifests.schema import STRIP_SIDE
 from pipelines import finetune, instructions, pretrain
-from pipelines.experiments import EXPERIMENTS, arm, experiment
+from pipelines.experiments import EXPERIMENTS, arm, crowds, emergence, experiment, sources
 from pipelines.experiments.__main__ import main
 from pipelines.experiments.arm import Setting, chain, stage_one, stage_two
 from pipelines.experiments.crowds import OVERLAPS, _lies
 from pipelines.experiments.emergence import coloured, colours_of
 from pipelines.experiments.exam import Answers, drawn_exam, exam_of
 from pipelines.experiments.experiment import old_results, run
-from pipelines.experiments.page import BY_HAND, UNWRITTEN, verdict, write_page
+from pipelines.experiments.page import UNWRITTEN, command_of, verdict, write_page
 from pipelines.experiments.results import (
     ArmFacts,
     Outcome,
@@ -37,7 +36,8 @@ from pipelines.experiments.results import (
 )
 from pipelines.experiments.stages import STAGES
 from pipelines.experiments.styles import longest
-from sketchgen.instructions import run_instructions
+from sketchgen.instructions import checked, run_instructions
+from sketchgen.shapeworld import check_world
 from sketchlm.evaluation.measures import FIELDS
 from sketchlm.evaluation.questions import Asked, Samples, collect
 from sketchlm.loading import open_model, processor_of
@@ -102,6 +102,38 @@ def test_every_arm_of_every_experiment_begins_with_the_bundle_before() -> None:
         assert {name for pair in one.effects for name in pair} <= names
 
 
+def test_the_shards_of_every_experiment_can_be_made(tmp_path: Path) -> None:
+    setting = Setting(out=str(tmp_path))
+    configs = [crowds.training(setting), crowds.unseen(setting), emergence.unseen(setting)]
+    configs += [emergence.training(setting, colours) for colours in (False, True)]
+    configs += [sources.training(setting, "hand")]
+    for config in configs:
+        world = checked(config).source.world
+        check_world(world)
+        assert config.tasks.max_boxes <= world.max_count
+    assert max(crowds.NUMBERS) <= crowds.unseen(setting).source.world.max_count
+
+
+def test_a_tower_from_nothing_is_trained_first() -> None:
+    setting = Setting(recipe="learn")
+    stages = chain(setting, "x", stage_one(setting, 0), stage_two(setting, 0)).stages
+    assert [stage.stage for stage in stages] == ["tower", "pretrain", "finetune"]
+    assert stages[1].model.base == f"{stages[0].out}/bundle"
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"seeds": (0, 0)}, r"seeds are \(0, 0\).*none twice"),
+        ({"seeds": ()}, "name one"),
+        ({"number": 0}, "number is 0"),
+    ],
+)
+def test_settings_that_mean_nothing(fields: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Setting(**fields)
+
+
 def test_a_recipe_that_there_is_not() -> None:
     with pytest.raises(ValueError, match="recipe is 'huge'; there are tiny, learn"):
         stage_one(Setting(recipe="huge"), 0)
@@ -112,7 +144,9 @@ def test_a_recipe_that_there_is_not() -> None:
 
 def test_the_interval_holds_seeds_and_images() -> None:
     values, error = [0.50, 0.54, 0.58], 0.01
-    one = Outcome(exam="e", condition="asked", task="sbir", figure="f", arm="a", values=values, error=error, n=9)
+    one = Outcome(
+        exam="e", condition="asked", task="sbir", figure="f", arm="a", values=values, error=error, single=error, n=9
+    )
     low, high = stats.t.interval(0.95, 2, loc=0.54, scale=stats.sem(values))
     assert spread(values) == pytest.approx((high - low) / 2)
     assert one.interval.high - one.mean == pytest.approx(np.hypot((high - low) / 2, 1.959964 * error), rel=1e-5)
@@ -126,10 +160,12 @@ effects = st.tuples(st.floats(-0.3, 0.3), st.floats(0.001, 0.2), st.floats(0, 0.
 def test_so_many_seeds_settle_a_difference_and_no_fewer(drawn: tuple[float, float, float]) -> None:
     mean, deviation, error = drawn
     values = [mean - deviation, mean, mean + deviation]
-    one = Outcome(exam="e", condition="asked", task="sbir", figure="f", arm="a", values=values, error=error, n=9)
+    one = Outcome(
+        exam="e", condition="asked", task="sbir", figure="f", arm="a", values=values, error=error, single=error, n=9
+    )
 
     def reach(number: int) -> float:
-        t = stats.t.ppf(0.975, number - 1)
+        t = float(stats.t.ppf(0.975, number - 1))
         return float(np.hypot(t * deviation / np.sqrt(number), stats.norm.ppf(0.975) * error))
 
     number = seeds_to_settle(one)
@@ -155,6 +191,7 @@ def test_an_effect_is_the_difference_of_the_figures_seed_by_seed() -> None:
     place = {"exam": "e", "condition": "asked", "arm": "a"}
     found = effect_of(mine, theirs, **place, against="b")
     a, b = outcome_of(mine, **place), outcome_of(theirs, **place)
+    assert found is not None and a is not None and b is not None
     assert found.values == pytest.approx([x - y for x, y in zip(a.values, b.values, strict=True)])
     assert found.is_effect and not a.is_effect and found.n == 4
     with pytest.raises(ValueError, match="answers to different questions"):
@@ -166,12 +203,13 @@ def test_an_effect_is_the_difference_of_the_figures_seed_by_seed() -> None:
 
 def results(values: tuple[float, ...] = (0.1, 0.12, 0.11)) -> Results:
     place: dict[str, Any] = {"exam": "unseen", "condition": "asked", "task": "sbir", "figure": "balanced accuracy"}
+    spread_out: dict[str, Any] = {"error": 0.01, "single": 0.012, "n": 500}
     plain = [
-        Outcome(**place, arm=name, values=[base + value for value in values], error=0.01, n=500)
+        Outcome(**place, arm=name, values=[base + value for value in values], **spread_out)
         for name, base in (("both", 0.6), ("two-alone", 0.5))
     ]
-    control = Outcome(**place | {"condition": "shuffled"}, arm="both", values=[0.5, 0.5, 0.5], error=0.01, n=500)
-    effect = Outcome(**place, arm="both", against="two-alone", values=list(values), error=0.01, n=500)
+    control = Outcome(**place | {"condition": "shuffled"}, arm="both", values=[0.5, 0.5, 0.5], **spread_out)
+    effect = Outcome(**place, arm="both", against="two-alone", values=list(values), **spread_out)
     facts = [ArmFacts(name=name, stages=["pretrain 1 x 2"], parameters=2, minutes=3) for name in ("both", "two-alone")]
     return Results(
         name="stages",
@@ -179,6 +217,7 @@ def results(values: tuple[float, ...] = (0.1, 0.12, 0.11)) -> Results:
         commit="abc",
         recipe="tiny",
         seeds=[0, 1, 2],
+        number=500,
         minutes=18,
         arms=facts,
         outcomes=[*plain, control, effect],
@@ -191,12 +230,23 @@ def test_a_page_is_made_of_its_results_and_keeps_what_people_wrote(tmp_path: Pat
     page = write_page(STAGES, results(), setting)
     text = page.read_text()
     assert UNWRITTEN in text
-    assert "| unseen | SBIR balanced accuracy | 500 | 0.710 (" in text and "| 0.500 | 0.500 |" in text
+    assert "| unseen | SBIR balanced accuracy | 500 | 0.710 (" in text
+    assert "| unseen, another's sketch | SBIR balanced accuracy | 500 | 0.500 (" in text
     assert "+0.110 (" in text and "**clear**: higher" in text
     assert page.with_suffix(".png").stat().st_size > 5_000
     page.write_text(text.replace(UNWRITTEN, "It means much."))
     again = write_page(STAGES, results((0.1, -0.1, 0.02)), setting).read_text()
-    assert again.endswith(f"{BY_HAND}\n\nIt means much.\n") and "within the noise" in again
+    assert again.endswith("-->\n\nIt means much.\n") and "within the noise" in again
+    for _ in range(2):  # a later run says that the words are older, once
+        later = write_page(STAGES, results().model_copy(update={"date": "2026-12-01"}), setting).read_text()
+        assert later.count("*Written of the run of 2026-11-26, commit abc, before the figures above.*") == 1
+        assert later.endswith("It means much.\n")
+
+
+def test_the_page_names_the_command_that_makes_it() -> None:
+    assert command_of(results()) == "make experiments NAME=stages"
+    other = results().model_copy(update={"recipe": "learn", "seeds": [3], "number": 9})
+    assert command_of(other) == 'make experiments NAME=stages ARGS="--recipe learn --seeds 3 --number 9"'
 
 
 @pytest.mark.parametrize(
@@ -205,13 +255,14 @@ def test_a_page_is_made_of_its_results_and_keeps_what_people_wrote(tmp_path: Pat
         ([0.1, 0.12, 0.11], "**clear**: higher"),
         ([-0.1, -0.12, -0.11], "**clear**: lower"),
         ([0.05, 0.0, 0.04], r"within the noise: some 6 seeds"),
-        ([0.001, -0.001, 0.0], "within the noise: more images, or no number of seeds"),
+        ([0.001, -0.001, 0.0], "within the noise: too small, or too few images"),
     ],
 )
 def test_what_a_difference_lets_one_say(values: list[float], said: str) -> None:
     one = Outcome(
-        exam="e", condition="asked", task="sbir", figure="f", arm="a", against="b", values=values, error=0.005, n=9
-    )
+        exam="e", condition="asked", task="sbir", figure="f", arm="a", against="b", values=values, error=0.005,
+        single=0.005, n=9,
+    )  # fmt: skip
     assert verdict(one) == said
 
 
@@ -297,8 +348,8 @@ def test_an_experiment_goes_on_where_it_was_and_trains_nothing_twice(
     monkeypatch.setattr(finetune, "RECIPES", {"tiny": partial(_short, finetune.tiny(), shards)})
     trained: list[str] = []
     monkeypatch.setattr(arm, "_train", partial(_noted, trained, arm._train))
-    for module in (arm, experiment):
-        monkeypatch.setattr(module, "ProcessPoolExecutor", _Here)  # a process of its own knows no patch
+    for module in (arm, experiment):  # a process of its own knows no patch
+        monkeypatch.setattr(module, "side_by_side", lambda work, jobs, workers: ((job, work(job)) for job in jobs))
     short = replace(STAGES, prepare=lambda setting, console: None, exams=partial(_exams, shards))
     monkeypatch.setitem(EXPERIMENTS, "stages", short)
     found = run(short, setting, QUIET)
@@ -321,19 +372,3 @@ def _exams(shards: str, setting: Setting) -> list[Any]:
 def _noted(trained: list[str], train: Any, config: Any) -> float:
     trained.append(config.out)
     return float(train(config))
-
-
-class _Here:
-    """In place of a pool: everything in this process."""
-
-    def __init__(self, *_: Any, **__: Any) -> None: ...
-
-    def __enter__(self) -> _Here:
-        return self
-
-    def __exit__(self, *_: Any) -> None: ...
-
-    def submit(self, function: Any, *args: Any) -> Any:
-        done: Future[Any] = Future()
-        done.set_result(function(*args))
-        return done

@@ -78,7 +78,7 @@ class InstructionWorker:
         self._label = material.source.called
         self._knows = material.source.knows
         self._tasks = tasks
-        self._with_colours = "vqa" in tasks.names and "colour" in tasks.questions
+        self._with_colours = "vqa" in tasks.names and bool({"colour", "coloured"} & set(tasks.questions))
         self._photo = photo
         self._seed = seed
         self._plan = read_plan(storage)

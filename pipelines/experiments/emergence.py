@@ -14,28 +14,38 @@ from pipelines import instructions
 from pipelines.experiments.arm import Arm, Setting, chain, stage_one, stage_two
 from pipelines.experiments.exam import Answers, Exam, Place, answers_of, facts_of
 from pipelines.experiments.experiment import Contrast, Experiment
-from pipelines.experiments.plots import BLUE, GREY, bars
+from pipelines.experiments.plots import BLUE, GREEN, GREY, bars
 from pipelines.experiments.results import Results
 from sketchgen.colour import colour_of
 from sketchgen.instance import Mask
 from sketchgen.instructions import InstructionsConfig, is_complete, run_instructions
+from sketchgen.tasks.config import QuestionKind
 from sketchlm.bundle import Bundle
 from sketchlm.evaluation.asking import say
-from sketchlm.evaluation.questions import BLOCK, Asked, Samples, collect, shown, spread
+from sketchlm.evaluation.questions import BLOCK, WHITE, Asked, Samples, collect, shown, spread
 from sketchlm.evaluation.record import AnswerRecord
 from sketchlm.evaluation.scoring import score
 from sketchlm.processor import Processor, decode_mask, decode_rgb
 
-ALL, SKETCH, OTHER, WORDS = "asked", "sketch", "other", "text"
-"""Sketch and words; the sketch alone; the sketch, and the colour of another instance in words; words alone."""
-
+ALL, SKETCH, OTHER, WORDS, TEXT = "asked", "sketch", "other", "words", "text"
+"""Sketch and words; the sketch alone; the sketch, and the colour of another instance in words; the words beside a white
+page; class and colour in words, without a sketch."""
 EXAM = "several of a class"
 ASKED_WORDS = {
-    ALL: "sketch + “the red one”",
+    ALL: "sketch +\n“the red one”",
     SKETCH: "sketch alone",
-    OTHER: "sketch + another's colour",
-    WORDS: "“the red one” alone",
+    OTHER: "sketch +\nanother's colour",
+    WORDS: "white page +\n“the red one”",
+    TEXT: "“the red apple”",
 }
+KINDS: dict[str, tuple[QuestionKind, ...]] = {"colourless": (), "answers": ("colour",), "words": ("colour", "coloured")}
+ABOUT = {
+    "colourless": "no word of training is a colour",
+    "answers": "VQA asks for colours: their names are answers",
+    "words": "VQA also asks whether a thing has a colour: their names stand in questions as well",
+}
+SPOKEN = 0.15
+"""Share of the sketches of stage II in whose place the class is named."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +58,13 @@ class Coloured:
     """The colour of another instance, which none of that of the first has."""
 
 
-def training(setting: Setting, colours: bool) -> InstructionsConfig:
+def training(setting: Setting, arm: str) -> InstructionsConfig:
     """The scenes of `tiny`, which asks for no colour; or the same with questions about colours among the others."""
     base = instructions.tiny()
-    if not colours:
+    if not KINDS[arm]:
         return base
-    tasks = replace(base.tasks, questions=(*base.tasks.questions, "colour"))
-    return replace(base, tasks=tasks, out=f"{setting.out}/shards/colours")
+    tasks = replace(base.tasks, questions=(*base.tasks.questions, *KINDS[arm]))
+    return replace(base, tasks=tasks, out=f"{setting.out}/shards/colour-{arm}")
 
 
 def unseen(setting: Setting) -> InstructionsConfig:
@@ -67,22 +77,21 @@ def unseen(setting: Setting) -> InstructionsConfig:
 
 def prepare(setting: Setting, console: Console) -> None:
     """Shards of training and exam. Raises ValueError where some could not be made."""
-    for config in (training(setting, False), training(setting, True), unseen(setting)):
+    for config in (*(training(setting, arm) for arm in KINDS), unseen(setting)):
         if not is_complete(config) and run_instructions(config, console):
             raise ValueError(f"{config.out} could not be made whole: run the same command again")
 
 
 def arms(setting: Setting, seed: int) -> list[Arm]:
-    """Without a word about colours, and with questions about the colour of what the sketch shows."""
-    abouts = {"colourless": "no question of training is about a colour", "colours": "VQA asks for colours as well"}
+    """Without a word about colours; with their names as answers; and with their names in questions."""
     found = []
-    for name, about in abouts.items():
-        shards = training(setting, name == "colours").out
-        stages = [
-            replace(stage, loader=replace(stage.loader, shards=shards))
+    for name in KINDS:
+        one, two = (
+            replace(stage, loader=replace(stage.loader, shards=training(setting, name).out))
             for stage in (stage_one(setting, seed), stage_two(setting, seed))
-        ]
-        found.append(chain(setting, name, *stages, about=about))
+        )
+        spoken = replace(two, processor=replace(two.processor, words=SPOKEN))
+        found.append(chain(setting, name, one, spoken, about=ABOUT[name]))
     return found
 
 
@@ -98,7 +107,7 @@ def _answers(bundle: Bundle, processor: Processor, shards: str, number: int) -> 
     chosen = coloured(samples, number)
     return {
         ("bbox", condition): answers_of("bbox", _records(chosen, condition, samples, bundle.model, processor))
-        for condition in (ALL, SKETCH, OTHER, WORDS)
+        for condition in ASKED_WORDS
     }
 
 
@@ -119,7 +128,7 @@ def _records(
 
 
 def _hint(one: Coloured, condition: str) -> str:
-    if condition == SKETCH:
+    if condition in (SKETCH, TEXT):
         return ""
     return the(one.other if condition == OTHER else one.colour)
 
@@ -130,10 +139,12 @@ def the(colour: str) -> str:
 
 
 def _asked(one: Coloured, condition: str) -> Asked:
-    """Words alone name no class: what is left of the sketch would be told by them."""
-    if condition != WORDS:
+    if condition == WORDS:
+        return replace(one.asked, shown=WHITE)
+    if condition != TEXT:
         return one.asked
-    return replace(one.asked, shown=None, query=one.asked.query.model_copy(update={"row": -1, "category": "object"}))
+    spoken = {"row": -1, "category": f"{one.colour} {one.asked.query.category}"}
+    return replace(one.asked, shown=None, query=one.asked.query.model_copy(update=spoken))
 
 
 def coloured(samples: Samples, number: int) -> list[Coloured]:
@@ -170,12 +181,12 @@ def colours_of(samples: Samples, place: int) -> dict[tuple[float, ...], str]:
 def plot(results: Results, picture: Any) -> None:
     """How often the instance that is meant is boxed, by what is asked."""
     axes = picture.subplots()
-    for shift, (arm, colour) in enumerate(zip([arm.name for arm in results.arms], (GREY, BLUE), strict=True)):
+    for shift, (arm, colour) in enumerate(zip(KINDS, (GREY, BLUE, GREEN), strict=True)):
         found = {
-            place + 0.3 * shift - 0.15: results.find(arm, EXAM, "bbox", "own Acc@0.5", condition)
+            place + 0.27 * (shift - 1): results.find(arm, EXAM, "bbox", "own Acc@0.5", condition)
             for place, condition in enumerate(ASKED_WORDS)
         }
-        bars(axes, found, 0.28, colour, arm)
+        bars(axes, found, 0.25, colour, arm)
     axes.set_xticks(range(len(ASKED_WORDS)), list(ASKED_WORDS.values()))
     axes.set(ylabel="the instance that is meant is boxed (IoU 0.5)", ylim=(0, 1))
     axes.legend(frameon=False)
@@ -189,15 +200,22 @@ EMERGENCE = Experiment(
     "training question ever held a colour beside a request for a box?",
     setup="Unseen scenes with two or three instances of a class, at least two of which have a colour of their own "
     "(one of the eleven basic terms, by their pixels). BBOX is asked with the sketch and “The red one.”; with the "
-    "sketch alone; with the sketch and the colour of another instance, for which the first is wrong; and in words "
-    "alone, which name no class. `own Acc@0.5`: the box fits the instance that is meant; `Acc@0.5`: any of the class.",
+    "sketch alone; with the sketch and the colour of another instance, for which the first is wrong; with a white page "
+    "and “The red one.”; and in words (“the red apple”), as 15 % of stage II asks for classes. `own Acc@0.5`: the box "
+    "fits the instance that is meant; `Acc@0.5`: any of the class. The language model begins from nothing: a word that "
+    "training never holds means nothing to it, unlike to the paper's, so `colourless` shows what chance reaches.",
     arms=arms,
     prepare=prepare,
     exams=exams,
-    effects=(("colours", "colourless"),),
+    effects=(("answers", "colourless"), ("words", "colourless")),
     contrasts=tuple(
         Contrast(EXAM, other=other, figure="own Acc@0.5", words=words)
-        for other, words in ((SKETCH, "the sketch alone"), (OTHER, "another's colour"), (WORDS, "words alone"))
+        for other, words in (
+            (SKETCH, "the sketch alone"),
+            (OTHER, "another's colour"),
+            (WORDS, "a white page and the words"),
+            (TEXT, "class and colour in words"),
+        )
     ),
     figures={"bbox": ("own Acc@0.5", "Acc@0.5")},
     plot=plot,

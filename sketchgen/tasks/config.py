@@ -9,8 +9,12 @@ from data_manifests.schema import MAX_ROWS
 
 TaskName = Literal["describe", "bbox", "count", "vqa", "sbir"]
 TASK_NAMES: tuple[TaskName, ...] = get_args(TaskName)
-QuestionKind = Literal["category", "presence", "place", "number", "neighbour", "comparison", "size", "colour"]
+QuestionKind = Literal[
+    "category", "presence", "place", "number", "neighbour", "comparison", "size", "colour", "coloured"
+]
 QUESTION_KINDS: tuple[QuestionKind, ...] = get_args(QuestionKind)
+USUAL_KINDS = QUESTION_KINDS[:-1]
+"""All but `coloured`, which asks yes or no about what `colour` asks for."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,7 @@ class TasksConfig:
     """Different numbers that an image must hold before its classes are counted."""
     min_singles: int = 2
     """Classes with few enough boxes (`max_boxes`) that an image must hold before a box is asked for."""
-    questions: tuple[QuestionKind, ...] = QUESTION_KINDS
+    questions: tuple[QuestionKind, ...] = USUAL_KINDS
     """Kinds of questions of `vqa` that are made from facts."""
     pairs: int = 1
     """Pairs of a drawing that matches and one that does not for each photo of sketchy."""

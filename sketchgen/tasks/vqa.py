@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 
 from data_manifests.schema import Object, Query, Sketch
+from sketchgen.colour import COLOURS
 from sketchgen.tasks import words
 from sketchgen.tasks.config import TasksConfig
 from sketchgen.tasks.count import pick_counts
@@ -58,6 +59,7 @@ def _possible(facts: Facts, sketch: Sketch, number: int | None, random: Random) 
             "comparison": _comparison,
             "size": _size,
             "colour": _colour,
+            "coloured": _coloured,
         }
         for kind, make in makers.items():
             if question := make(facts, found[0], random):
@@ -78,6 +80,17 @@ def _size(facts: Facts, target: Object, random: Random) -> Asked | None:
 def _colour(facts: Facts, target: Object, random: Random) -> Asked | None:
     colour = facts.colours.get(target.object_id, "")
     return ({}, colour) if colour else None
+
+
+def _coloured(facts: Facts, target: Object, random: Random) -> Asked | None:
+    """Yes or no, as often; of the object's own chance, so that the other kinds are what they are without this one."""
+    colour = facts.colours.get(target.object_id, "")
+    if not colour:
+        return None
+    own = Random(f"coloured/{target.object_id}/{colour}")
+    if own.random() < 0.5:
+        return {"colour": colour}, "yes"
+    return {"colour": own.choice([name for name in COLOURS if name != colour])}, "no"
 
 
 def _neighbour(facts: Facts, target: Object, random: Random) -> Asked | None:

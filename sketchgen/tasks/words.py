@@ -30,6 +30,7 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
     ),
     "size": ("How large is the object in the sketch?", "Is the sketched object small or large in the image?"),
     "colour": ("What colour is the object in the sketch?", "Which colour has the sketched object in the image?"),
+    "coloured": ("Is the object in the sketch {colour} in the image?", "Is the sketched object the {colour} one?"),
 }
 
 PEOPLE = frozenset({"person", "man", "woman", "boy", "girl"})

@@ -105,7 +105,7 @@ def test_every_arm_of_every_experiment_begins_with_the_bundle_before() -> None:
 def test_the_shards_of_every_experiment_can_be_made(tmp_path: Path) -> None:
     setting = Setting(out=str(tmp_path))
     configs = [crowds.training(setting), crowds.unseen(setting), emergence.unseen(setting)]
-    configs += [emergence.training(setting, colours) for colours in (False, True)]
+    configs += [emergence.training(setting, name) for name in emergence.KINDS]
     configs += [sources.training(setting, "hand")]
     for config in configs:
         world = checked(config).source.world

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_manifests.schema import Image, Object, Query, Rle, Sample, Sketch, validate
+from sketchgen.colour import COLOURS
 from sketchgen.tasks import BUILDERS, build_queries
 from sketchgen.tasks.bbox import bbox
 from sketchgen.tasks.choice import Choice, add_to_surplus, choose_categories
@@ -21,7 +23,7 @@ from sketchgen.tasks.describe import describe
 from sketchgen.tasks.facts import Facts
 from sketchgen.tasks.sbir import sbir
 from sketchgen.tasks.vqa import vqa
-from sketchgen.tasks.words import QUESTIONS, tokens, vocabulary
+from sketchgen.tasks.words import tokens, vocabulary
 
 NO_MASK = Rle(size=[0, 0], counts="")
 CONFIG = TasksConfig()
@@ -204,7 +206,23 @@ def test_vqa_asks_for_presence_alike_whether_it_is_there_or_not() -> None:
     for seed in range(3000):
         shares.update(q.category for q in vqa(TABLE, DRAWN, seed, CONFIG) if q.query_id.endswith("presence"))
     assert set(shares) == {"cup", "dog", "apple", "boat"}
-    assert all(abs(number / 3000 - 1 / len(QUESTIONS)) < 0.03 for number in shares.values()), shares
+    assert all(abs(number / 3000 - 1 / len(CONFIG.questions)) < 0.03 for number in shares.values()), shares
+
+
+def test_coloured_asks_yes_or_no_and_changes_no_other_question() -> None:
+    colours = {thing.object_id: "red" for thing in TABLE.objects}
+    table = replace(TABLE, colours=colours)
+    asked = replace(CONFIG, questions=(*CONFIG.questions, "coloured"))
+    said = Counter()
+    for seed in range(400):
+        for q in vqa(table, DRAWN, seed, asked):
+            if q.query_id.endswith("coloured"):
+                named = next(name for name in COLOURS if name in tokens(q.question))
+                assert (named == "red") == (q.answers[0] == "yes")
+                said[q.category] += 1
+        usual = [q.query_id for q in vqa(table, DRAWN, seed, CONFIG)]
+        assert not [name for name in usual if name.endswith("coloured")]
+    assert set(said) == {"cup", "dog"}  # of one instance each
 
 
 def test_vqa_asks_for_numbers_as_fairly_as_count() -> None:

@@ -66,7 +66,6 @@ def test_arms_that_begin_alike_share_their_stages() -> None:
         ("connector", "full"),
         ("styles", "model"),
         ("sources", "hand"),
-        ("emergence", "colourless"),
     ]
     bundles = {
         next(one.bundle for one in EXPERIMENTS[name].arms(setting, 0) if one.name == called) for name, called in same

@@ -13,7 +13,7 @@ from pipelines.exits import clean_exit
 from pipelines.experiments import EXPERIMENTS
 from pipelines.experiments.arm import Arm, Setting
 from pipelines.experiments.experiment import Experiment, old_results, results_file, run
-from pipelines.experiments.page import write_page
+from pipelines.experiments.page import write_index, write_page
 from pipelines.recipes import choose
 from sketchlm.bundle import is_bundle
 
@@ -34,7 +34,9 @@ def main() -> None:
             show_plan(experiment, setting, console)
             return
         results = old_results(setting, experiment.name) if setting.page_only else run(experiment, setting, console)
-        console.print(f"page: [bold]{write_page(experiment, results, setting)}[/]")
+        page = write_page(experiment, results, setting)
+        write_index(EXPERIMENTS, setting)
+        console.print(f"page: [bold]{page}[/]")
 
 
 def show_all(setting: Setting, console: Console) -> None:

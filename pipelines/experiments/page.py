@@ -8,9 +8,9 @@ from typing import Final
 
 from pipelines.experiments.arm import Setting
 from pipelines.experiments.exam import FIGURES
-from pipelines.experiments.experiment import Experiment, page_name
+from pipelines.experiments.experiment import Experiment, page_name, results_file
 from pipelines.experiments.plots import TASK_WORDS, forest, markdown
-from pipelines.experiments.results import Outcome, Results, seeds_to_settle
+from pipelines.experiments.results import Outcome, Results, read_results, seeds_to_settle
 from sketchlm.evaluation.record import write_text
 
 MARK: Final = re.compile(r"<!-- What follows is written by hand, of the run of (.+?); what stands above is made. -->")
@@ -31,6 +31,11 @@ what other images would give (bootstrap of the mean over seeds), in quadrature; 
 for all seeds. Effects are differences on the same questions, seed by seed. One is *clear* where its interval leaves out
 0; else it is within the noise, and the verdict says with how many seeds there would be an even chance to settle it,
 were size and spread what they seem."""
+
+
+INDEX: Final = """The paper's claims and its open questions, at a scale that a laptop trains: shapeworld and a LLaVA of 2.6 M
+parameters. `make experiments NAME=...` makes a page anew; what is below its figures was written by hand. Made by
+`make experiments`."""
 
 
 def write_page(experiment: Experiment, results: Results, setting: Setting) -> Path:
@@ -184,3 +189,20 @@ def _without_empty(rows: list[list[str]]) -> list[list[str]]:
     """Columns in which nothing stands are left out."""
     kept = [place for place in range(len(rows[0])) if any(row[place] for row in rows[1:])]
     return [[row[place] for place in kept] for row in rows]
+
+
+def write_index(experiments: Mapping[str, Experiment], setting: Setting) -> Path:
+    """`README.md` beside the pages: a line for each experiment, its effects that are clear counted."""
+    rows = [["experiment", "question", "results", "effects: clear, of all"]]
+    for name, experiment in experiments.items():
+        path = results_file(setting, name)
+        results = read_results(path) if path.is_file() else None
+        if results is None:
+            rows.append([name, experiment.title, "none yet", ""])
+            continue
+        clear = sum(one.is_clear for one in results.effects)
+        run = f"{results.date}, {len(results.seeds)} seeds"
+        rows.append([f"[{name}]({name}.md)", experiment.title, run, f"{clear} of {len(results.effects)}"])
+    index = Path(setting.pages) / "README.md"
+    write_text(index, f"# Experiments\n\n{INDEX}\n\n{markdown(rows)}\n")
+    return index

@@ -24,7 +24,7 @@ from pipelines.experiments.crowds import OVERLAPS, _lies
 from pipelines.experiments.emergence import coloured, colours_of
 from pipelines.experiments.exam import Answers, drawn_exam, exam_of
 from pipelines.experiments.experiment import old_results, run
-from pipelines.experiments.page import UNWRITTEN, command_of, verdict, write_page
+from pipelines.experiments.page import UNWRITTEN, command_of, verdict, write_index, write_page
 from pipelines.experiments.results import (
     ArmFacts,
     Outcome,
@@ -240,6 +240,13 @@ def test_a_page_is_made_of_its_results_and_keeps_what_people_wrote(tmp_path: Pat
         later = write_page(STAGES, results().model_copy(update={"date": "2026-12-01"}), setting).read_text()
         assert later.count("*Written of the run of 2026-11-26, commit abc, before the figures above.*") == 1
         assert later.endswith("It means much.\n")
+
+
+def test_the_index_has_a_line_for_every_experiment(tmp_path: Path) -> None:
+    (tmp_path / "stages.json").write_text(results().model_dump_json())
+    text = write_index(EXPERIMENTS, Setting(pages=str(tmp_path))).read_text()
+    assert "| [stages](stages.md) | Stage I and II against stage II alone | 2026-11-26, 3 seeds | 1 of 1 |" in text
+    assert text.count("none yet") == len(EXPERIMENTS) - 1
 
 
 def test_the_page_names_the_command_that_makes_it() -> None:

@@ -34,9 +34,9 @@ for all seeds. Effects are differences on the same questions, seed by seed. One 
 were size and spread what they seem."""
 
 
-INDEX: Final = """The paper's claims and its open questions, at a scale that a laptop trains: shapeworld and a LLaVA of 2.6
-million parameters. `make experiments NAME=...` makes a page anew; what is below its figures was written by hand. Made by
-`make experiments`."""
+INDEX: Final = """The paper's claims and its open questions, at a scale that a laptop trains: shapeworld and a LLaVA of
+2.6 million parameters. `make experiments NAME=...` makes a page anew, and this list; what stands below the figures of a
+page was written by hand."""
 
 
 def write_page(experiment: Experiment, results: Results, setting: Setting) -> Path:

@@ -470,6 +470,7 @@ def test_the_questions_that_are_announced_are_those_of_the_report(tmp_path: Path
     assert "on cpu, 1 thread." in (tmp_path / "out" / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_each_folder_of_shards_and_each_answer_is_read_once(
     tmp_path: Path, llava: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

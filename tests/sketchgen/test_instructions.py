@@ -235,6 +235,7 @@ sys.exit(run_instructions(pickle.loads(sys.stdin.buffer.read()), Console()))
 """
 
 
+@pytest.mark.slow
 def test_killed_in_mid_shard_and_resumed_is_identical(tmp_path: Path) -> None:
     straight = world(tmp_path / "straight", scenes=60, images_per_shard=20)
     run_instructions(straight, quiet())

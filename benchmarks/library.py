@@ -28,7 +28,6 @@ from rich.console import Console
 from data_manifests.schema import STRIP_SIDE
 from pipelines import instructions
 from pipelines.commit import commit
-from sketchgen.instructions import is_complete, run_instructions
 from sketchlm import Detection, SketchLM
 from sketchlm.metrics import BOXES, boxes_row, differences, figures
 from sketchlm.shards import read_samples
@@ -75,8 +74,7 @@ def crowds(options: Options, console: Console) -> list[Crowd]:
         tasks=replace(base.tasks, names=("bbox",), max_boxes=world.max_count, min_singles=2),
         out=f"out/benchmarks/crowds-{options.seed}-{options.images}",
     )
-    if not is_complete(config) and run_instructions(config, console):
-        raise ValueError(f"{config.out} could not be made whole: run the same command again")
+    instructions.ensure_run(config, "crowds", console)
     found = []
     for raw in islice(read_samples(config.out), options.images):
         strip = np.asarray(Image.open(io.BytesIO(raw.strip)))

@@ -143,9 +143,16 @@ def ensure(recipe: str, console: Console, out: str = "") -> str:
             f"no recipe of instructions is called {recipe!r}; known are {', '.join((*RECIPES, *GENERATED))}"
         )
     config = RECIPES[recipe]()
-    config = replace(config, out=out or config.out)
+    return ensure_run(replace(config, out=out or config.out), recipe, console)
+
+
+def ensure_run(config: InstructionsConfig, name: str, console: Console) -> str:
+    """The folder of a run's shards, made where they are missing; name: of what is made, for a reader.
+
+    Raises ValueError for a folder that was made with other settings, and shards that could not be made.
+    """
     if not is_complete(config):
-        _make(lambda: run_instructions(config, console), recipe, config.out, console)
+        _make(lambda: run_instructions(config, console), name, config.out, console)
     return config.out
 
 

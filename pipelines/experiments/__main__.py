@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from functools import partial
 
 from rich.console import Console
@@ -56,7 +55,7 @@ def show_plan(experiment: Experiment, setting: Setting, console: Console) -> Non
     """The stages of every arm, and which of them are there."""
     arms: list[Arm] = [arm for seed in setting.seeds for arm in experiment.arms(setting, seed)]
     stages = {stage.out: stage for arm in arms for stage in arm.stages}
-    for arm in experiment.arms(replace(setting, seeds=setting.seeds[:1]), setting.seeds[0]):
+    for arm in experiment.arms(setting, setting.seeds[0]):
         made = ", ".join(f"{stage.stage} {stage.steps:,} steps" for stage in arm.stages)
         console.print(f"[bold]{arm.name}[/]: {arm.about}; {made}")
     missing = sum(not is_bundle(f"{place}/bundle") for place in stages)

@@ -82,7 +82,12 @@ def stage_one(setting: Setting, seed: int) -> TrainConfig:
 
 def stage_two(setting: Setting, seed: int) -> TrainConfig:
     """Stage II of the setting's recipe."""
-    return replace(_seeded(_recipe(setting, finetune.RECIPES)(), setting, seed), unseen="")
+    return _seeded(_recipe(setting, finetune.RECIPES)(), setting, seed)
+
+
+def both_stages(setting: Setting, seed: int) -> tuple[TrainConfig, TrainConfig]:
+    """Stage I and II."""
+    return stage_one(setting, seed), stage_two(setting, seed)
 
 
 def chain(setting: Setting, name: str, *stages: TrainConfig, about: str = "") -> Arm:
@@ -174,10 +179,7 @@ def _recipe(setting: Setting, recipes: dict[str, Callable[[], TrainConfig]]) -> 
 
 def blind(setting: Setting, seed: int) -> Arm:
     """The control of all experiments: both stages without a sight of any sketch."""
-    stages = [
-        replace(stage, processor=replace(stage.processor, blind=True))
-        for stage in (stage_one(setting, seed), stage_two(setting, seed))
-    ]
+    stages = [replace(stage, processor=replace(stage.processor, blind=True)) for stage in both_stages(setting, seed)]
     return chain(setting, "blind", *stages, about="control: every sketch a white page, in training and exam")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
-from pipelines.experiments.arm import Arm, Setting, blind, chain, stage_one, stage_two
+from pipelines.experiments.arm import Arm, Setting, blind, both_stages, chain
 from pipelines.experiments.experiment import Experiment
 from pipelines.experiments.plots import forest
 from pipelines.experiments.stages import exams, prepare
@@ -26,10 +26,7 @@ def arms(setting: Setting, seed: int) -> list[Arm]:
 
 
 def _arm(setting: Setting, seed: int, how: Literal["full", "lora", "frozen"]) -> Arm:
-    stages = [
-        replace(stage, model=replace(stage.model, connector=how))
-        for stage in (stage_one(setting, seed), stage_two(setting, seed))
-    ]
+    stages = [replace(stage, model=replace(stage.model, connector=how)) for stage in both_stages(setting, seed)]
     return chain(setting, how, *stages, about=ABOUT[how])
 
 

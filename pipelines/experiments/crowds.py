@@ -15,7 +15,7 @@ from pipelines.experiments.exam import Exam, exam_of
 from pipelines.experiments.experiment import Contrast, Experiment
 from pipelines.experiments.plots import BLUE, PURPLE, RED, points
 from pipelines.experiments.results import Results
-from sketchgen.instructions import InstructionsConfig, is_complete, run_instructions
+from sketchgen.instructions import InstructionsConfig
 from sketchlm.evaluation.questions import Asked
 from sketchlm.metrics.box import overlaps
 from sketchlm.weights import shipped
@@ -70,9 +70,8 @@ def unseen(setting: Setting) -> InstructionsConfig:
 
 def make(setting: Setting, console: Console) -> None:
     """The shards of both, where they are missing. Raises ValueError where some could not be made."""
-    for config in (training(setting), unseen(setting)):
-        if not is_complete(config) and run_instructions(config, console):
-            raise ValueError(f"{config.out} could not be made whole: run the same command again")
+    instructions.ensure_run(training(setting), "crowds", console)
+    instructions.ensure_run(unseen(setting), "unseen crowds", console)
 
 
 def exams(setting: Setting) -> list[Exam]:

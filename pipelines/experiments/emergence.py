@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -11,20 +10,18 @@ import numpy as np
 from rich.console import Console
 
 from pipelines import instructions
-from pipelines.experiments.arm import Arm, Setting, chain, stage_one, stage_two
-from pipelines.experiments.exam import Answers, Exam, Place, answers_of, facts_of
+from pipelines.experiments.arm import Arm, Setting, both_stages, chain
+from pipelines.experiments.exam import Answers, Exam, Place, answers_of, facts_of, records_of
 from pipelines.experiments.experiment import Contrast, Experiment
 from pipelines.experiments.plots import BLUE, GREEN, GREY, bars
 from pipelines.experiments.results import Results
 from sketchgen.colour import colour_of
 from sketchgen.instance import Mask
-from sketchgen.instructions import InstructionsConfig, is_complete, run_instructions
+from sketchgen.instructions import InstructionsConfig
 from sketchgen.tasks.config import QuestionKind
+from sketchlm.answer import Question
 from sketchlm.bundle import Bundle
-from sketchlm.evaluation.asking import say
-from sketchlm.evaluation.questions import BLOCK, WHITE, Asked, Samples, collect, shown, spread
-from sketchlm.evaluation.record import AnswerRecord
-from sketchlm.evaluation.scoring import score
+from sketchlm.evaluation.questions import WHITE, Asked, Samples, collect, spread
 from sketchlm.processor import Processor, decode_mask, decode_rgb
 
 ALL, SKETCH, OTHER, WORDS, TEXT = "asked", "sketch", "other", "words", "text"
@@ -77,9 +74,9 @@ def unseen(setting: Setting) -> InstructionsConfig:
 
 def prepare(setting: Setting, console: Console) -> None:
     """Shards of training and exam. Raises ValueError where some could not be made."""
-    for config in (*(training(setting, arm) for arm in KINDS), unseen(setting)):
-        if not is_complete(config) and run_instructions(config, console):
-            raise ValueError(f"{config.out} could not be made whole: run the same command again")
+    for arm in KINDS:
+        instructions.ensure_run(training(setting, arm), arm, console)
+    instructions.ensure_run(unseen(setting), "unseen pairs", console)
 
 
 def arms(setting: Setting, seed: int) -> list[Arm]:
@@ -88,7 +85,7 @@ def arms(setting: Setting, seed: int) -> list[Arm]:
     for name in KINDS:
         one, two = (
             replace(stage, loader=replace(stage.loader, shards=training(setting, name).out))
-            for stage in (stage_one(setting, seed), stage_two(setting, seed))
+            for stage in both_stages(setting, seed)
         )
         spoken = replace(two, processor=replace(two.processor, words=SPOKEN))
         found.append(chain(setting, name, one, spoken, about=ABOUT[name]))
@@ -105,26 +102,17 @@ def exams(setting: Setting) -> list[Exam]:
 def _answers(bundle: Bundle, processor: Processor, shards: str, number: int) -> dict[Place, Answers]:
     samples = Samples(shards)
     chosen = coloured(samples, number)
-    return {
-        ("bbox", condition): answers_of("bbox", _records(chosen, condition, samples, bundle.model, processor))
-        for condition in ASKED_WORDS
-    }
+    found: dict[Place, Answers] = {}
+    for condition in ASKED_WORDS:
+        hints = {one.asked.key: _hint(one, condition) for one in chosen}
+        asked = [_asked(one, condition) for one in chosen]
 
+        def hinted(one: Asked, question: Question, hints: dict[str, str] = hints) -> Question:
+            return replace(question, hint=hints[one.key])
 
-def _records(
-    chosen: Sequence[Coloured], condition: str, samples: Samples, model: Any, processor: Processor
-) -> list[AnswerRecord]:
-    records = []
-    for start in range(0, len(chosen), BLOCK):
-        block = chosen[start : start + BLOCK]
-        asked = [_asked(one, condition) for one in block]
-        questions = [
-            replace(question, hint=_hint(one, condition))
-            for one, question in zip(block, shown(asked, samples, processor), strict=True)
-        ]
-        said = say("bbox", model, processor, asked, questions)
-        records += [score("bbox", one, given) for one, given in zip(asked, said, strict=True)]
-    return records
+        records = records_of("bbox", asked, hinted, samples, bundle.model, processor)
+        found["bbox", condition] = answers_of("bbox", records)
+    return found
 
 
 def _hint(one: Coloured, condition: str) -> str:

@@ -19,6 +19,7 @@ from sketchlm.bundle import Bundle
 from sketchlm.evaluation.asking import EntryPlan, ask, questions_of_plan, say
 from sketchlm.evaluation.measures import FIELDS, MEASURES
 from sketchlm.evaluation.questions import BLOCK, Asked, Samples, shown, spread, under
+from sketchlm.evaluation.record import AnswerRecord
 from sketchlm.evaluation.scoring import constants, score
 from sketchlm.metrics import Measure, mean
 from sketchlm.processor import Picture, Processor
@@ -119,22 +120,25 @@ def drawn_exam(
     tasks: Sequence[Measured] = ("sbir", "bbox"),
     number: int = 500,
     classes: frozenset[str] = frozenset(),
-    keep: Callable[[Asked], bool] = lambda asked: True,
     drawings: Any = "",
 ) -> Exam:
     """The questions of a folder of shards with other sketches.
 
-    sketch_of: the sketch for a question; classes: only questions about these, empty = all; keep: which of them;
-    drawings: what identifies the sketches, where the exam's name does not.
+    sketch_of: the sketch for a question; classes: only questions about these, empty = all; drawings: what
+    identifies the sketches, where the exam's name does not.
     """
 
     def answers(bundle: Bundle, processor: Processor) -> dict[Place, Answers]:
         samples = Samples(shards)
         found: dict[Place, Answers] = {}
         for task in tasks:
-            asked = _kept(EntryPlan(name, task, "", "", "asked", number, classes), samples, keep)
-            drawn = [(one, sketch_of(one)) for one in asked]
-            found[task, "asked"] = _answered(task, drawn, samples, bundle.model, processor)
+            asked = questions_of_plan(EntryPlan(name, task, "", "", "asked", number, classes), samples)
+
+            def drawn(one: Asked, question: Question) -> Question:
+                sketch = Picture(processor.sketch_pixels(sketch_of(one)))
+                return replace(question, pictures=(sketch, question.pictures[-1]))
+
+            found[task, "asked"] = answers_of(task, records_of(task, asked, drawn, samples, bundle.model, processor))
         return found
 
     facts = facts_of(shards, tasks=list(tasks), number=number, classes=sorted(classes), drawings=drawings)
@@ -147,37 +151,36 @@ def _kept(plan: EntryPlan, samples: Samples, keep: Callable[[Asked], bool]) -> l
     return under(chosen, plan.condition, plan.seed)
 
 
-def _answered(
+def records_of(
     task: Measured,
-    drawn: Sequence[tuple[Asked, Sketch]],
+    asked: Sequence[Asked],
+    change: Callable[[Asked, Question], Question],
     samples: Samples,
     model: Any,
     processor: Processor,
-) -> Answers:
-    records = []
-    for start in range(0, len(drawn), BLOCK):
-        block = [one for one, _ in drawn[start : start + BLOCK]]
-        pictures = [Picture(processor.sketch_pixels(sketch)) for _, sketch in drawn[start : start + BLOCK]]
-        questions = [
-            Question((sketch, question.pictures[-1]), question.query, question.draw)
-            for sketch, question in zip(pictures, shown(block, samples, processor), strict=True)
-        ]
-        said = say(task, model, processor, block, questions)
+) -> list[AnswerRecord]:
+    """The answers to questions that are changed before they are asked, scored."""
+    records: list[AnswerRecord] = []
+    for start in range(0, len(asked), BLOCK):
+        block = asked[start : start + BLOCK]
+        pairs = zip(block, shown(block, samples, processor), strict=True)
+        said = say(task, model, processor, block, [change(one, question) for one, question in pairs])
         records += [score(task, one, given) for one, given in zip(block, said, strict=True)]
-    return answers_of(task, records)
+    return records
 
 
-def answers_of(task: Measured, records: Sequence[Any]) -> Answers:
-    """The scores of `AnswerRecord`s."""
+def answers_of(task: Measured, records: Sequence[AnswerRecord]) -> Answers:
+    """Their scores."""
     rows = [[record.row[name] for name in FIELDS[task]] for record in records]
     return Answers(task, rows, [record.image for record in records])
 
 
 def _constants(shards: str, tasks: Sequence[Measured], number: int, keep: Callable[[Asked], bool]) -> dict[str, float]:
-    samples = Samples(shards)
+    told = [task for task in tasks if task != "boxes"]  # nobody always says the same boxes
+    samples = Samples(shards) if told else None
     found: dict[str, float] = {}
-    for task in tasks:
-        asked = _kept(EntryPlan("", task, "", "", "asked", number), samples, keep)
-        reached = constants(task, asked, "padded") if task != "boxes" else {}
+    for task in told:
+        assert samples is not None
+        reached = constants(task, _kept(EntryPlan("", task, "", "", "asked", number), samples, keep), "padded")
         found |= {task: reached[FIGURES[task]]} if FIGURES.get(task, "") in reached else {}
     return found

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 
-from pipelines.experiments.arm import Arm, Setting, blind, chain, stage_one, stage_two
+from pipelines.experiments.arm import Arm, Setting, blind, both_stages, chain
 from pipelines.experiments.experiment import Experiment
 from pipelines.experiments.plots import forest
 from pipelines.experiments.stages import exams, prepare
@@ -18,7 +18,7 @@ from sketchlm.model import matched
 def arms(setting: Setting, seed: int) -> list[Arm]:
     """Concatenation; a layer of cross-attention in the place of one of the language model, for as many steps; and for
     as much computation, which is more steps, since only the photo's tokens go through that layer."""
-    plain = [stage_one(setting, seed), stage_two(setting, seed)]
+    plain = both_stages(setting, seed)
     crossed = [
         replace(stage, model=replace(matched(replace(stage.model, base=plain[0].model.base)), fusion_open=True))
         for stage in plain
@@ -40,9 +40,8 @@ def arms(setting: Setting, seed: int) -> list[Arm]:
 @lru_cache
 def _sizes(setting: Setting, place: int) -> dict[str, Size]:
     """What both cost in stage I or II."""
-    first = stage_one(setting, 0)
-    stage = replace((first, stage_two(setting, 0))[place], model=first.model)
-    return matched_sizes(stage, texts())
+    stages = both_stages(setting, 0)
+    return matched_sizes(replace(stages[place], model=stages[0].model), texts())
 
 
 def _cost(sizes: Sequence[Size]) -> str:

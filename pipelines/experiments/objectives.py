@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pipelines import instructions
-from pipelines.experiments.arm import Arm, Setting, blind, chain, stage_one, stage_two
+from pipelines.experiments.arm import Arm, Setting, blind, both_stages, chain
 from pipelines.experiments.exam import COARSE, FIGURES, Answers, Exam, Place, answers_of, facts_of
 from pipelines.experiments.experiment import Contrast, Experiment
 from pipelines.experiments.plots import forest
@@ -38,7 +38,7 @@ KEEP = 30
 
 def arms(setting: Setting, seed: int) -> list[Arm]:
     """Two stages; all tasks at once for as many tokens, with and without the contrastive losses."""
-    one, two = stage_one(setting, seed), stage_two(setting, seed)
+    one, two = both_stages(setting, seed)
     steps = round(EQUAL_TOKENS * (one.steps + two.steps))
     joint = replace(two, model=one.model, processor=replace(two.processor, tasks=TASKS), steps=steps)
     contrastive = replace(joint, loss=replace(joint.loss, contrastive=WEIGHT))

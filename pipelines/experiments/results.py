@@ -13,7 +13,7 @@ from scipy import stats
 
 from pipelines.experiments.exam import FIGURES, Answers, measure_of
 from sketchlm.metrics import Figure, Measure, figures
-from sketchlm.metrics.figure import Values
+from sketchlm.metrics.figure import Values, difference
 
 NORMAL: Final = float(stats.norm.ppf(0.975))
 MOST_SEEDS: Final = 200
@@ -180,7 +180,7 @@ def effect_of(
         rows = [[*a, *b] for a, b in zip(one.rows, two.rows, strict=True)]
         paired.append(Answers(task, rows, one.images))
     width = len(mine[0].rows[0]) if mine[0].rows else 0
-    measure = between(measure_of(task, name), measure_of(task, other or name), width)
+    measure = difference(measure_of(task, name), width, measure_of(task, other or name))
     return _outcome(paired, measure, place | {"task": task, "figure": name})
 
 
@@ -214,18 +214,5 @@ def averaged(measure: Measure, number: int) -> Measure:
 
     def value(sums: Values) -> Values:
         return np.mean([measure.value(part) for part in np.split(sums, number, axis=-1)], axis=0)
-
-    return Measure(terms, value)
-
-
-def between(mine: Measure, theirs: Measure, width: int) -> Measure:
-    """Of rows [n, 2 * width]: how much higher a measure of the first half is than another one of the second."""
-
-    def terms(rows: Values) -> Values:
-        return np.concatenate([mine.terms(rows[:, :width]), theirs.terms(rows[:, width:])], axis=1)
-
-    def value(sums: Values) -> Values:
-        half = sums.shape[-1] // 2
-        return mine.value(sums[..., :half]) - theirs.value(sums[..., half:])
 
     return Measure(terms, value)

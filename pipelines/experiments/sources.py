@@ -13,7 +13,7 @@ from rich.console import Console
 from scipy import stats
 
 from pipelines import instructions, sketches
-from pipelines.experiments.arm import Arm, Setting, chain, stage_one, stage_two
+from pipelines.experiments.arm import Arm, Setting, both_stages, chain
 from pipelines.experiments.exam import Exam, drawn_exam, exam_of
 from pipelines.experiments.experiment import Experiment
 from pipelines.experiments.plots import BLUE, GREEN, RED, bars, markdown
@@ -25,7 +25,7 @@ from pipelines.gaps import Measure, run_gap
 from sketchgen.banks import BankConfig, bank_settings
 from sketchgen.banks.matched import MatchedBank
 from sketchgen.config import RunConfig
-from sketchgen.instructions import InstructionsConfig, is_complete, run_instructions
+from sketchgen.instructions import InstructionsConfig
 from sketchgen.run import run as run_sketches
 from sketchgen.shapeworld import HELD_OUT_STYLE, TRAINING_STYLES
 
@@ -63,9 +63,7 @@ def prepare(setting: Setting, console: Console) -> None:
         if run_sketches(config, console):  # quick where all are there
             raise ValueError(f"{config.out} could not be made whole: run the same command again")
     for name in TRAINED:
-        shards = training(setting, name)
-        if not is_complete(shards) and run_instructions(shards, console):
-            raise ValueError(f"{shards.out} could not be made whole: run the same command again")
+        instructions.ensure_run(training(setting, name), name, console)
 
 
 def arms(setting: Setting, seed: int) -> list[Arm]:
@@ -75,7 +73,7 @@ def arms(setting: Setting, seed: int) -> list[Arm]:
     for name, about in abouts.items():
         stages = [
             replace(stage, loader=replace(stage.loader, shards=training(setting, name).out))
-            for stage in (stage_one(setting, seed), stage_two(setting, seed))
+            for stage in both_stages(setting, seed)
         ]
         found.append(chain(setting, name, *stages, about=f"trained on sketches {about}"))
     return found

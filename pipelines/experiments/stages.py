@@ -7,7 +7,7 @@ from dataclasses import replace
 from rich.console import Console
 
 from pipelines import instructions
-from pipelines.experiments.arm import Arm, Setting, blind, chain, stage_one, stage_two
+from pipelines.experiments.arm import Arm, Setting, blind, both_stages, chain
 from pipelines.experiments.exam import Exam, exam_of
 from pipelines.experiments.experiment import Experiment
 from pipelines.experiments.plots import forest
@@ -18,7 +18,7 @@ UNSEEN = "learn_val"
 
 def arms(setting: Setting, seed: int) -> list[Arm]:
     """Both stages; stage II alone, as much longer; and both without a sight of any sketch."""
-    one, two = stage_one(setting, seed), stage_two(setting, seed)
+    one, two = both_stages(setting, seed)
     long = replace(two, steps=one.steps + two.steps, model=one.model)
     return [
         chain(setting, "both", one, two, about="stage I, then stage II"),

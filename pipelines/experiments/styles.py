@@ -12,7 +12,7 @@ import numpy as np
 from data_manifests.strokes import rasterise
 from data_manifests.vocabulary import vocabulary
 from pipelines import instructions
-from pipelines.experiments.arm import Arm, Setting, chain, stage_one, stage_two
+from pipelines.experiments.arm import Arm, Setting, both_stages, chain
 from pipelines.experiments.exam import Exam, Sketch, drawn_exam, exam_of
 from pipelines.experiments.experiment import Contrast, Experiment
 from pipelines.experiments.plots import BLUE, RED, points
@@ -45,7 +45,7 @@ PEOPLE: dict[Literal["quickdraw", "openmoji"], str] = {"quickdraw": "Quick, Draw
 def arms(setting: Setting, seed: int) -> list[Arm]:
     """The usual model alone."""
     about = "stage I, then stage II, on drawings in the training styles"
-    return [chain(setting, "model", stage_one(setting, seed), stage_two(setting, seed), about=about)]
+    return [chain(setting, "model", *both_stages(setting, seed), about=about)]
 
 
 def exams(setting: Setting) -> list[Exam]:

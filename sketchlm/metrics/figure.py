@@ -81,15 +81,17 @@ balanced_accuracy = Measure(_by_class, _mean_recall)
 """rows [n, 2]: right (0 or 1), and the true class (0 or 1); mean of the recall of each class that is there."""
 
 
-def difference(measure: Measure, width: int) -> Measure:
-    """Of rows [n, 2 * width], a model's beside another's: how much higher the measure of the first is."""
+def difference(measure: Measure, width: int, other: Measure | None = None) -> Measure:
+    """Of rows [n, 2 * width], a model's beside another's: how much higher the measure of the first is than the same of
+    the second, or than `other`, of as many terms."""
+    theirs = other or measure
 
     def terms(rows: Values) -> Values:
-        return np.concatenate([measure.terms(rows[:, :width]), measure.terms(rows[:, width:])], 1)
+        return np.concatenate([measure.terms(rows[:, :width]), theirs.terms(rows[:, width:])], 1)
 
     def value(sums: Values) -> Values:
         half = sums.shape[-1] // 2
-        return measure.value(sums[..., :half]) - measure.value(sums[..., half:])
+        return measure.value(sums[..., :half]) - theirs.value(sums[..., half:])
 
     return Measure(terms, value)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import tyro
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -39,6 +40,8 @@ from sketchgen.gap import (
 from sketchgen.gap.pool import LEAST
 from sketchgen.storage import Storage
 
+Sketch = NDArray[np.uint8]
+"""[256, 256], dark on white."""
 NONE = "none"
 BATCH = 32
 CAPTION = (
@@ -110,10 +113,11 @@ def _measured(
         drawn = draw_both(*pools, shared, command.number, command.classes, command.seed, lambda: advance(1))
         total = sum(len(one.images) for one in drawn)
         measuring = counted("measuring", total)
-        rows = [_traits(one, measuring) for one in drawn]
+        rows = [all_traits(one.images, measuring) for one in drawn]
         features: list[Values | None] = [None, None]
         if command.tower != NONE:
-            features = [*tower_features(command, drawn, counted("looking", total))]
+            images = [one.images for one in drawn]
+            features = [*tower_features(images, counted("looking", total), command.tower, command.device)]
     a, b = (Measured(row, one.categories, seen) for row, one, seen in zip(rows, drawn, features, strict=True))
     return drawn, (a, b)
 
@@ -146,20 +150,20 @@ def open_pool(name: str, command: Measure) -> Pool:
         ) from None
 
 
-def _traits(drawn: Drawn, advance: Callable[[int], None]) -> Values:
-    """[n, k]"""
-    rows = np.empty((len(drawn.images), len(TRAITS)))
-    for place, image in enumerate(drawn.images):
+def all_traits(images: Sequence[Sketch], advance: Callable[[int], None] = lambda number: None) -> Values:
+    """[n, k]: the TRAITS of each."""
+    rows = np.empty((len(images), len(TRAITS)))
+    for place, image in enumerate(images):
         rows[place] = traits_of(image)
         advance(1)
     return rows
 
 
 def tower_features(
-    command: Measure, drawn: tuple[Drawn, Drawn], advance: Callable[[int], None]
-) -> tuple[Values, Values]:
-    """What the tower that the connector reads makes of each sketch [n, d]: its patches' features, each patch of mean 0
-    and variance 1, averaged over patches. So no feature is large because of the model that it is of.
+    sets: Sequence[Sequence[Sketch]], advance: Callable[[int], None], tower: str = Measure.tower, device: str = ""
+) -> list[Values]:
+    """What the tower that the connector reads makes of each sketch of each set [n, d]: its patches' features, each
+    patch of mean 0 and variance 1, averaged over patches. So no feature is large because of the model that it is of.
 
     Raises ValueError for a model that cannot be had.
     """
@@ -168,11 +172,11 @@ def tower_features(
     from sketchlm.loading import open_model, processor_of
     from sketchlm.retrieval.scorer import Scorer
 
-    bundle = open_model(command.tower, command.device)
+    bundle = open_model(tower, device)
     processor = processor_of(bundle)
     scorer = Scorer(bundle.model, processor)
 
-    def pooled(images: list[Any]) -> Values:
+    def pooled(images: Sequence[Sketch]) -> Values:
         found = []
         for start in range(0, len(images), BATCH):
             batch = images[start : start + BATCH]
@@ -181,7 +185,7 @@ def tower_features(
             advance(len(batch))
         return np.concatenate(found)
 
-    return pooled(drawn[0].images), pooled(drawn[1].images)
+    return [pooled(images) for images in sets]
 
 
 def facts_of(command: Measure, drawn: tuple[Drawn, Drawn], shared: list[str]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from rich.table import Table
 from pipelines.exits import clean_exit
 from pipelines.experiments import EXPERIMENTS
 from pipelines.experiments.arm import Arm, Setting
-from pipelines.experiments.experiment import Experiment, old_results, results_file, run
+from pipelines.experiments.experiment import Experiment, all_results, old_results, run
 from pipelines.experiments.page import write_index, write_page
 from pipelines.recipes import choose
 from sketchlm.bundle import is_bundle
@@ -34,7 +34,7 @@ def main() -> None:
             return
         results = old_results(setting, experiment.name) if setting.page_only else run(experiment, setting, console)
         page = write_page(experiment, results, setting)
-        write_index(EXPERIMENTS, setting)
+        write_index(EXPERIMENTS, all_results(EXPERIMENTS, setting.pages), setting)
         console.print(f"page: [bold]{page}[/]")
 
 
@@ -43,9 +43,9 @@ def show_all(setting: Setting, console: Console) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for title in ("NAME=", "question", "results"):
         table.add_column(title)
+    found = all_results(EXPERIMENTS, setting.pages)
     for name, experiment in EXPERIMENTS.items():
-        path = results_file(setting, name)
-        there = old_results(setting, name) if path.is_file() else None
+        there = found.get(name)
         table.add_row(name, experiment.title, f"{there.date}, {len(there.seeds)} seeds" if there else "none yet")
     console.print(table)
     console.print("\nmake experiments NAME=... ARGS='--help'; pages lie in docs/experiments")

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from pipelines import finetune, pretrain
+from pipelines import finetune, instructions, pretrain
 from pipelines.experiments.pool import side_by_side
 from pipelines.stages import make_missing, texts
+from sketchgen.instructions import InstructionsConfig
 from sketchgen.shapeworld import CLASSES
 from sketchlm.bundle import is_bundle
 from sketchlm.loop import Stopped, train
@@ -88,6 +89,17 @@ def stage_two(setting: Setting, seed: int) -> TrainConfig:
 def both_stages(setting: Setting, seed: int) -> tuple[TrainConfig, TrainConfig]:
     """Stage I and II."""
     return stage_one(setting, seed), stage_two(setting, seed)
+
+
+def scenes(setting: Setting) -> InstructionsConfig:
+    """The scenes of shapeworld that experiments change: those of the recipe, or of `tiny` where it trains on others."""
+    return instructions.RECIPES.get(setting.recipe, instructions.tiny)()
+
+
+def shards_of(setting: Setting, name: str) -> str:
+    """The folder of shards that an experiment makes of them."""
+    usual = setting.recipe == Setting.recipe
+    return f"{setting.out}/shards/{name if usual else f'{setting.recipe}-{name}'}"
 
 
 def chain(setting: Setting, name: str, *stages: TrainConfig, about: str = "") -> Arm:

@@ -131,7 +131,7 @@ CROWDS = Experiment(
     setup="The demonstration model, trained on for some steps with three seeds, on crowds of up to five of a class; "
     "all boxes of a class asked for in unseen scenes, matched at IoU 0.5 as COCO does. Overlap: of the two boxes of "
     "the class that overlap most (touching: IoU up to 0.15). The seeds are three continuations of one model, not three "
-    "models.",
+    "models; it is the same whatever the recipe.",
     arms=arms,
     prepare=make,
     exams=exams,

@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 
 from pipelines import instructions
-from pipelines.experiments.arm import Arm, Setting, both_stages, chain
+from pipelines.experiments.arm import Arm, Setting, both_stages, chain, scenes, shards_of
 from pipelines.experiments.exam import Answers, Exam, Place, answers_of, facts_of, records_of
 from pipelines.experiments.experiment import Contrast, Experiment
 from pipelines.experiments.plots import BLUE, GREEN, GREY, bars
@@ -56,12 +56,12 @@ class Coloured:
 
 
 def training(setting: Setting, arm: str) -> InstructionsConfig:
-    """The scenes of `tiny`, which asks for no colour; or the same with questions about colours among the others."""
-    base = instructions.tiny()
+    """The scenes of the recipe, which asks for no colour; or the same with questions about colours among the others."""
+    base = scenes(setting)
     if not KINDS[arm]:
         return base
     tasks = replace(base.tasks, questions=(*base.tasks.questions, *KINDS[arm]))
-    return replace(base, tasks=tasks, out=f"{setting.out}/shards/colour-{arm}")
+    return replace(base, tasks=tasks, out=shards_of(setting, f"colour-{arm}"))
 
 
 def unseen(setting: Setting) -> InstructionsConfig:

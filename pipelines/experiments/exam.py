@@ -24,12 +24,16 @@ from sketchlm.evaluation.scoring import constants, score
 from sketchlm.metrics import Measure, mean
 from sketchlm.processor import Picture, Processor
 
+COARSE = "coarse"
+"""Beside the tasks: how much of what the model ranks first a coarse search keeps."""
 FIGURES: dict[str, str] = {
     "sbir": "balanced accuracy",
     "count": "exact, present",
     "bbox": "Acc@0.5",
     "vqa": "exact",
     "boxes": "F1, suppressed",
+    "retrieval": "mAP",
+    COARSE: "first 10 kept",
 }
 """The figure of each task that experiments look at, unless they say otherwise."""
 CONTROLS: tuple[Condition, ...] = ("asked", "shuffled", "blank")
@@ -39,14 +43,19 @@ Sketch = NDArray[np.uint8]
 
 Place = tuple[str, str]
 """Task and condition of answers."""
-COARSE = "coarse"
-"""Beside the tasks: how much of what the model ranks first a coarse search keeps."""
 COARSE_MEASURES = {"first 10 kept": mean}
+
+
+class Drawings(NamedTuple):
+    """Sketches, none twice, those of a class together, and what each shows."""
+
+    images: list[Sketch]
+    categories: list[str]
 
 
 class Answers(NamedTuple):
     """Scores of the answers to one task under one condition: rows [n, k] as `measures.FIELDS` has them, and the image
-    of each."""
+    of each, or what else is drawn anew by the bootstrap."""
 
     task: str
     rows: list[list[float]]
@@ -72,6 +81,14 @@ class Exam:
     answers: Callable[[Bundle, Processor], dict[Place, Answers]]
     facts: Mapping[str, Any]
     constant: Callable[[], dict[str, float]] = field(default=dict)
+    drawings: Callable[[], Drawings] | None = None
+    """Those that it shows of itself, where they are not those of its shards."""
+
+    def shown(self) -> Drawings:
+        """Its own drawings. Raises TypeError where it has none."""
+        if self.drawings is None:
+            raise TypeError(f"{self.name} shows the drawings of its shards")
+        return self.drawings()
 
     @property
     def fingerprint(self) -> str:
@@ -121,28 +138,44 @@ def drawn_exam(
     number: int = 500,
     classes: frozenset[str] = frozenset(),
     drawings: Any = "",
+    by_class: bool = False,
 ) -> Exam:
     """The questions of a folder of shards with other sketches.
 
     sketch_of: the sketch for a question; classes: only questions about these, empty = all; drawings: what
-    identifies the sketches, where the exam's name does not.
+    identifies the sketches, where the exam's name does not; by_class: so few drawings a class that intervals are of
+    classes drawn anew, and not of images.
     """
+
+    def chosen(task: Measured, samples: Samples) -> list[Asked]:
+        return questions_of_plan(EntryPlan(name, task, "", "", "asked", number, classes), samples)
+
+    def shown_drawings() -> Drawings:
+        found: dict[bytes, tuple[str, Sketch]] = {}
+        for one in chosen(tasks[0], Samples(shards)):
+            sketch = sketch_of(one)
+            found.setdefault(sketch.tobytes(), (one.query.category, sketch))
+        there = sorted(found.values(), key=lambda drawn: drawn[0])
+        return Drawings([sketch for _, sketch in there], [category for category, _ in there])
 
     def answers(bundle: Bundle, processor: Processor) -> dict[Place, Answers]:
         samples = Samples(shards)
         found: dict[Place, Answers] = {}
         for task in tasks:
-            asked = questions_of_plan(EntryPlan(name, task, "", "", "asked", number, classes), samples)
+            asked = chosen(task, samples)
 
             def drawn(one: Asked, question: Question) -> Question:
                 sketch = Picture(processor.sketch_pixels(sketch_of(one)))
                 return replace(question, pictures=(sketch, question.pictures[-1]))
 
-            found[task, "asked"] = answers_of(task, records_of(task, asked, drawn, samples, bundle.model, processor))
+            given = answers_of(task, records_of(task, asked, drawn, samples, bundle.model, processor))
+            classed = [one.query.category for one in asked]
+            found[task, "asked"] = given._replace(images=classed) if by_class else given
         return found
 
     facts = facts_of(shards, tasks=list(tasks), number=number, classes=sorted(classes), drawings=drawings)
-    return Exam(name, answers, facts)
+    facts |= {"by_class": True} if by_class else {}
+    return Exam(name, answers, facts, drawings=shown_drawings)
 
 
 def _kept(plan: EntryPlan, samples: Samples, keep: Callable[[Asked], bool]) -> list[Asked]:

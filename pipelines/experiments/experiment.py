@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from functools import partial
@@ -119,6 +119,17 @@ def old_results(setting: Setting, name: str) -> Results:
     return read_results(results_file(setting, name))
 
 
+def all_results(names: Iterable[str], pages: str) -> dict[str, Results]:
+    """The results that lie in a folder, by the name of their page: of each experiment those of the small setting, then
+    those of other recipes. Raises ValueError for a file that holds none."""
+    found = {}
+    for name in names:
+        for path in [Path(pages) / f"{name}.json", *sorted(Path(pages).glob(f"{name}-*.json"))]:
+            if path.is_file():
+                found[path.stem] = read_results(path)
+    return found
+
+
 def gather(experiment: Experiment, exams: Sequence[Exam], arms: dict[int, list[Arm]], setting: Setting) -> Results:
     """The results of answers that are all there."""
     first = arms[setting.seeds[0]]
@@ -185,6 +196,8 @@ def _contrasts(experiment: Experiment, answered: Mapping[str, Sequence[Answered]
                     continue
                 mine = [seed.answers[one.exam][task, condition] for seed in each]
                 theirs = [seed.answers[second][there] for seed in each]
+                if mine == theirs and not one.minus:
+                    continue  # one thing under two names
                 named = {"exam": one.exam, "condition": condition, "arm": arm, "baseline": one.words or second}
                 figures = (one.figure,) if one.figure else experiment.figures.get(task, ())
                 found += [effect_of(mine, theirs, figure, one.minus, **named) for figure in figures]

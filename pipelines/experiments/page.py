@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from pipelines.experiments.arm import Setting
 from pipelines.experiments.exam import FIGURES
-from pipelines.experiments.experiment import Experiment, page_name, results_file
+from pipelines.experiments.experiment import Experiment, page_name
 from pipelines.experiments.plots import TASK_WORDS, forest, markdown
-from pipelines.experiments.results import Outcome, Results, read_results, seeds_to_settle
+from pipelines.experiments.results import Outcome, Results, seeds_to_settle
+from pipelines.experiments.signs import Sign, signs
 from sketchlm.evaluation.record import write_text
 
 MARK: Final = re.compile(r"<!-- What follows is written by hand, of the run of (.+?); what stands above is made. -->")
@@ -25,6 +26,8 @@ CONDITION_WORDS: Final = {
     "text": "class and colour in words",
     "pooled": "untrained search",
     "exhaustive": "every photo asked",
+    "reranked": "search, then asked",
+    "pooled-reranked": "untrained search, then asked",
 }
 UNWRITTEN: Final = "**What it means.** Not written yet.\n\n**What would change our mind.** Not written yet."
 METHOD: Final = """Figures are means over the seeds. Intervals (95 %) hold what other seeds would give (Student's t) and
@@ -34,6 +37,8 @@ for all seeds. Effects are differences on the same questions, seed by seed. One 
 were size and spread what they seem."""
 
 
+SIGNS: Final = """Four ways to fail that the project's notes on the paper tell to watch for, looked for in all
+results above by the limits of the evaluation reports. One is seen, or not, only where the interval says so."""
 INDEX: Final = """The paper's claims and its open questions, at a scale that a laptop trains: shapeworld and a LLaVA of
 2.6 million parameters. `make experiments NAME=...` makes a page anew, and this list; what stands below the figures of a
 page was written by hand."""
@@ -192,18 +197,36 @@ def _without_empty(rows: list[list[str]]) -> list[list[str]]:
     return [[row[place] for place in kept] for row in rows]
 
 
-def write_index(experiments: Mapping[str, Experiment], setting: Setting) -> Path:
-    """`README.md` beside the pages: a line for each experiment, its effects that are clear counted."""
-    rows = [["experiment", "question", "results", "effects: clear, of all"]]
+def write_index(experiments: Mapping[str, Experiment], results: Mapping[str, Results], setting: Setting) -> Path:
+    """`README.md` beside the pages: a line for each experiment, its effects that are clear counted, and whether the
+    paper's failure signatures are seen in any. results: as `all_results` finds them."""
+    rows = [["experiment", "question", "results", "effects: clear, of all", "what it means"]]
     for name, experiment in experiments.items():
-        path = results_file(setting, name)
-        results = read_results(path) if path.is_file() else None
-        if results is None:
-            rows.append([name, experiment.title, "none yet", ""])
-            continue
-        clear = sum(one.is_clear for one in results.effects)
-        run = f"{results.date}, {len(results.seeds)} seeds"
-        rows.append([f"[{name}]({name}.md)", experiment.title, run, f"{clear} of {len(results.effects)}"])
+        there = {page: one for page, one in results.items() if one.name == name}
+        rows += [_index_row(Path(setting.pages) / f"{page}.md", experiment, one) for page, one in there.items()]
+        rows += [] if there else [[name, experiment.title, "none yet", "", ""]]
+    parts = ["# Experiments", INDEX, markdown(rows), "## The paper's failure signatures", SIGNS]
     index = Path(setting.pages) / "README.md"
-    write_text(index, f"# Experiments\n\n{INDEX}\n\n{markdown(rows)}\n")
+    write_text(index, "\n\n".join([*parts, signs_table(signs(list(results.values())))]) + "\n")
     return index
+
+
+def _index_row(page: Path, experiment: Experiment, results: Results) -> list[str]:
+    clear = sum(one.is_clear for one in results.effects)
+    small = results.recipe == Setting.recipe
+    run = f"{results.date}, {len(results.seeds)} seeds" + ("" if small else f", recipe `{results.recipe}`")
+    means = headline(page.read_text()) if page.is_file() else ""
+    return [f"[{page.stem}]({page.name})", experiment.title, run, f"{clear} of {len(results.effects)}", means]
+
+
+def headline(text: str) -> str:
+    """The first sentence of what people wrote that the results mean; "" where they wrote nothing."""
+    _, by_hand = read_by_hand(text, "")
+    found = re.search(r"\*\*What it means\.\*\* (.+?[.?!])(\s|$)", by_hand, re.DOTALL)
+    return " ".join(found[1].split()) if found else ""
+
+
+def signs_table(found: Sequence[Sign]) -> str:
+    """A line for each signature."""
+    head = ["signature", "", "rule", "numbers (95 %)"]
+    return markdown([head, *([one.name, f"**{one.verdict}**", one.rule, one.told] for one in found)])

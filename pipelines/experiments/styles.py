@@ -4,42 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from data_manifests.strokes import rasterise
-from data_manifests.vocabulary import vocabulary
 from pipelines import instructions
 from pipelines.experiments.arm import Arm, Setting, both_stages, chain
+from pipelines.experiments.distance import distance_table, distances, draw_losses, losses, ranks, ranks_told
+from pipelines.experiments.drawings import (
+    FEW,
+    PEOPLE,
+    bank_folder,
+    folders_of,
+    hand,
+    of_bank,
+    of_classes,
+    people_told,
+    whole_bank,
+)
 from pipelines.experiments.exam import Exam, Sketch, drawn_exam, exam_of
 from pipelines.experiments.experiment import Contrast, Experiment
 from pipelines.experiments.plots import BLUE, RED, points
 from pipelines.experiments.results import Results
 from pipelines.experiments.stages import UNSEEN, prepare
-from pipelines.mixtures import MixtureConfig, data_folder
-from sketchgen.banks import BankConfig, bank_settings, build_bank
-from sketchgen.banks.matched import MatchedBank
 from sketchgen.shapeworld import (
-    CLASSES,
     HELD_OUT_STYLE,
     STYLES,
     TRAINING_STYLES,
     Dice,
-    HandBank,
     draw_by_hand,
     lines_by_hand,
 )
-from sketchlm.evaluation.questions import Asked
+from sketchlm.evaluation.asking import EntryPlan, questions_of_plan
+from sketchlm.evaluation.questions import Asked, Samples
 
 HAND = "training styles"
+HAND_AGAIN = "training styles, drawn again"
+"""Not asked: what distances are measured from."""
 LEVELS = {0: "outline", 1: "some detail", 2: "all detail"}
 KEPT = (1.0, 0.75, 0.5, 0.35, 0.2)
 """Shares of a drawing's length that are left, longest lines first."""
 SHAKEN = (0.01, 0.02, 0.04, 0.08)
 """How far its points are moved (standard deviation), as a share of its longer side."""
-PEOPLE: dict[Literal["quickdraw", "openmoji"], str] = {"quickdraw": "Quick, Draw!", "openmoji": "OpenMoji"}
 
 
 def arms(setting: Setting, seed: int) -> list[Arm]:
@@ -55,40 +62,62 @@ def exams(setting: Setting) -> list[Exam]:
     found = [asked(HAND, sketch_of=_in_styles(TRAINING_STYLES))]
     found += [asked(style, sketch_of=_in_styles((style,))) for style in (*TRAINING_STYLES, HELD_OUT_STYLE)]
     found += [asked(name, sketch_of=partial(_at_level, level=level)) for level, name in LEVELS.items()]
-    found += [asked(f"{share:.0%} kept", sketch_of=partial(_changed, kept=share)) for share in KEPT]
-    found += [asked(f"moved by {100 * by:g} %", sketch_of=partial(_changed, moved=by)) for by in SHAKEN]
-    for title, (config, bank) in people(setting).items():
-        classes = frozenset(bank.categories)
-        drawings = bank_settings(config)
-        found.append(asked(title, sketch_of=partial(of_bank, bank=bank), classes=classes, drawings=drawings))
-        found.append(asked(f"{HAND}, classes of {title}", sketch_of=_in_styles(TRAINING_STYLES), classes=classes))
+    found += [asked(_kept_name(share), sketch_of=partial(_changed, kept=share)) for share in KEPT]
+    found += [asked(_moved_name(by), sketch_of=partial(_changed, moved=by)) for by in SHAKEN]
+    for name in PEOPLE:
+        if folder := bank_folder(setting, name):
+            bank, drawings = whole_bank(name, folder)
+            to_classes = partial(asked, classes=frozenset(bank.categories), by_class=name in FEW)
+            found.append(to_classes(name, sketch_of=partial(of_bank, bank=bank), drawings=drawings))
+            found.append(to_classes(of_classes(HAND, name), sketch_of=_in_styles(TRAINING_STYLES)))
     return [exam_of("of the shards", shards, ("sbir", "bbox"), setting.number), *found]
 
 
-def people(setting: Setting) -> dict[str, tuple[BankConfig, MatchedBank]]:
-    """The banks of drawings by people that are there, by title."""
-    roots = {name: bank_folder(setting, name) for name in PEOPLE}
-    configs = {name: BankConfig(name, root=str(root), split="val") for name, root in roots.items() if root}
-    return {PEOPLE[name]: (config, matched(config)) for name, config in configs.items()}
+def measures(setting: Setting, results: Results) -> dict[str, Any]:
+    """How far the drawings of each exam are from the training styles, beside what each seed loses there against being
+    asked in these; the share of the lines that is left, of their length, by exam; the banks that were asked with."""
+    there = exams(setting)
+    again = drawn_exam(HAND_AGAIN, instructions.places()[UNSEEN], partial(of_bank, bank=hand(), again="again"))
+    drawn = {one.name: one.drawings() for one in there if one.drawings and not one.name.startswith(f"{HAND},")}
+    apart = distances(again.shown(), list(drawn.values()))
+    own: dict[str, str] = {name: of_classes(HAND, name) for name in PEOPLE}
+    rows = [
+        {
+            "exam": name,
+            "drawings": len(drawn[name].images),
+            **far,
+            **losses(results, "model", name, own.get(name, HAND)),
+        }
+        for name, far in zip(drawn, apart, strict=True)
+    ]
+    shares = {_kept_name(share): mean_left(setting, share) for share in KEPT}
+    return {"distances": rows, "ranks": ranks(rows), "shares": shares, "folders": folders_of(setting)}
 
 
-def data_of(setting: Setting) -> Path:
-    """Where the user's data lie."""
-    return Path(data_folder(MixtureConfig("", data=setting.data)))
-
-
-def bank_folder(setting: Setting, bank: str) -> Path | None:
-    """Where a bank lies among them; None where it does not."""
-    root = data_of(setting) / bank
-    return root if root.is_dir() else None
+def told(results: Results) -> str:
+    """The table of distances and losses, their correlation, and what the drawings of people were."""
+    rows, kept = results.extra["distances"], results.extra["shares"]
+    counts = {row["exam"]: row["drawings"] for row in rows}
+    lines = [
+        "## Distance and loss",
+        f"Lost: against the same questions asked with drawings in the training styles (`{HAND}`), of the same classes. "
+        "Distances are from other drawings in these styles.",
+        distance_table(("asked with", "drawings"), rows, ("exam", "drawings")),
+        ranks_told(results.extra["ranks"], len(rows)),
+        "Whole lines are left out, so more is left than is asked for: "
+        + ", ".join(f"`{name}` keeps {share:.0%} of the length" for name, share in kept.items() if share < 1)
+        + ".",
+    ]
+    return "\n\n".join([*lines, *people_told(results.extra["folders"], counts)])
 
 
 def plot(results: Results, picture: Any) -> None:
-    """Left: by style; middle: the share of a drawing that is left; right: how far its points were moved."""
-    by_style, by_share, by_move = picture.subplots(1, 3, width_ratios=(1.5, 1, 1))
-    names = [HAND, *TRAINING_STYLES, HELD_OUT_STYLE, *LEVELS.values(), *PEOPLE.values()]
-    kept = {share: f"{share:.0%} kept" for share in KEPT}
-    moved = {0.0: "100% kept", **{by: f"moved by {100 * by:g} %" for by in SHAKEN}}
+    """By style; lost over the distance; over the share of a drawing that is left; over how far its points moved."""
+    (by_style, by_distance), (by_share, by_move) = picture.subplots(2, 2)
+    picture.set_size_inches(10, 8.5)
+    names = [HAND, *TRAINING_STYLES, HELD_OUT_STYLE, *LEVELS.values(), *PEOPLE]
+    kept = {results.extra["shares"][_kept_name(share)]: _kept_name(share) for share in KEPT}
+    moved = {0.0: _kept_name(1), **{100 * by: _moved_name(by) for by in SHAKEN}}
     there = [name for name in reversed(names) if results.find("model", name, "sbir")]
     for task, colour, title in (("sbir", BLUE, "SBIR, balanced accuracy"), ("bbox", RED, "BBOX, Acc@0.5")):
         points(by_style, {n: results.find("model", name, task) for n, name in enumerate(there)}, False, color=colour)
@@ -97,12 +126,21 @@ def plot(results: Results, picture: Any) -> None:
             points(axes, reached, fmt="o-", color=colour, label=title)
     by_style.set_yticks(range(len(there)), there, fontsize=9)
     by_style.set(title="style", xlim=(0, 1))
-    by_share.set(title="share of the lines that is left", ylim=(0, 1))
+    by_share.set(title="lines left out, the shortest first", xlabel="share of their length that is left", ylim=(0, 1))
     by_share.invert_xaxis()
     by_share.legend(frameon=False, fontsize=8, loc="lower left")
-    by_move.set(title="points moved by (share of the side)", ylim=(0, 1))
-    for axes in (by_style, by_share, by_move):
+    by_move.set(title="points moved", xlabel="standard deviation, % of the drawing's side", ylim=(0, 1))
+    draw_losses(by_distance, [(row["exam"], row, BLUE) for row in results.extra["distances"]])
+    for axes in (by_style, by_share, by_move, by_distance):
         axes.grid(alpha=0.3)
+
+
+def _kept_name(share: float) -> str:
+    return f"{share:.0%} kept"
+
+
+def _moved_name(by: float) -> str:
+    return f"moved by {100 * by:g} %"
 
 
 def _dice(asked: Asked) -> Dice:
@@ -111,8 +149,7 @@ def _dice(asked: Asked) -> Dice:
 
 
 def _in_styles(styles: tuple[str, ...]) -> Callable[[Asked], Sketch]:
-    bank = HandBank("val", styles)
-    return lambda asked: bank.draw(asked.query.category, asked.sample).image
+    return partial(of_bank, bank=hand(styles))
 
 
 def _at_level(asked: Asked, level: int) -> Sketch:
@@ -123,8 +160,7 @@ def _at_level(asked: Asked, level: int) -> Sketch:
 def _changed(asked: Asked, kept: float = 1.0, moved: float = 0.0) -> Sketch:
     """A drawing with all its detail, of which the longest lines are left, or whose points are moved."""
     dice = _dice(asked)
-    style = dice.among(TRAINING_STYLES)
-    lines, margin = lines_by_hand(asked.query.category, style, 2, dice)
+    style, lines, margin = _lines(asked, dice)
     width = dice.between(*STYLES[style].width)
     if kept < 1:
         lines = longest(lines, kept)
@@ -135,9 +171,30 @@ def _changed(asked: Asked, kept: float = 1.0, moved: float = 0.0) -> Sketch:
     return rasterise(lines, 256, width, margin)
 
 
+def _lines(asked: Asked, dice: Dice) -> tuple[str, list[Any], int]:
+    """A style, and the lines of a drawing in it with all its detail, and their margin."""
+    style = dice.among(TRAINING_STYLES)
+    return style, *lines_by_hand(asked.query.category, style, 2, dice)
+
+
+def mean_left(setting: Setting, share: float) -> float:
+    """The share of a drawing's length that `longest` leaves of this share, on average over the questions."""
+    samples = Samples(instructions.places()[UNSEEN])
+    asked = questions_of_plan(EntryPlan("", "sbir", "", "", "asked", setting.number), samples)
+    left = []
+    for one in asked:
+        _, lines, _ = _lines(one, _dice(one))
+        left.append(sum(map(_length, longest(lines, share))) / max(sum(map(_length, lines)), 1e-9))
+    return float(np.mean(left))
+
+
+def _length(line: Any) -> float:
+    return float(np.hypot(*np.diff(line, axis=0).T).sum())
+
+
 def longest(lines: list[Any], share: float) -> list[Any]:
     """The longest lines, in their order, until they have this share of the whole length; one at least."""
-    lengths = [float(np.hypot(*np.diff(line, axis=0).T).sum()) for line in lines]
+    lengths = [_length(line) for line in lines]
     left = share * sum(lengths)
     chosen: set[int] = set()
     for place in sorted(range(len(lines)), key=lambda n: -lengths[n]):
@@ -148,23 +205,12 @@ def longest(lines: list[Any], share: float) -> list[Any]:
     return [line for place, line in enumerate(lines) if place in chosen]
 
 
-def matched(config: BankConfig) -> MatchedBank:
-    """A bank under the names of shapeworld's classes."""
-    bank = build_bank(config)
-    return MatchedBank(bank, vocabulary().match(list(CLASSES), bank.categories, "", config.name))
-
-
-def of_bank(asked: Asked, bank: MatchedBank) -> Sketch:
-    """Its drawing for a question."""
-    return bank.draw(asked.query.category, asked.sample).image
-
-
 CONTRASTS = (
     *(Contrast(style, HAND) for style in (*TRAINING_STYLES, HELD_OUT_STYLE)),
     *(Contrast(LEVELS[level], LEVELS[2]) for level in (0, 1)),
-    *(Contrast(f"{share:.0%} kept", "100% kept") for share in KEPT[1:]),
-    *(Contrast(f"moved by {100 * by:g} %", "100% kept") for by in SHAKEN),
-    *(Contrast(title, f"{HAND}, classes of {title}") for title in PEOPLE.values()),
+    *(Contrast(_kept_name(share), _kept_name(1)) for share in KEPT[1:]),
+    *(Contrast(_moved_name(by), _kept_name(1)) for by in SHAKEN),
+    *(Contrast(name, of_classes(HAND, name)) for name in PEOPLE),
 )
 
 STYLE = Experiment(
@@ -174,13 +220,15 @@ STYLE = Experiment(
     "hand, less complete, or shakier?",
     setup="One model a seed, trained on four styles of shapeworld's hand; the same questions of the same unseen "
     "scenes, each time with another drawing of the class. `kept`: the longest lines of a drawing with all its detail, "
-    "up to that share of its length. `moved`: every point of its lines, by a normal law. Quick, Draw! and OpenMoji "
-    "where their folders lie among your data (`--data`, or SKETCH_DATA_DIR), for the classes that they share with "
-    "shapeworld.",
+    "up to that share of its length. `moved`: every point of its lines, by a normal law. Drawings of people "
+    "(`quickdraw`, `openmoji`) where their folders lie among your data (`--data`, or SKETCH_DATA_DIR), for the classes "
+    "that they share with shapeworld.",
     arms=arms,
     prepare=prepare,
     exams=exams,
     effects=(),
     contrasts=CONTRASTS,
     plot=plot,
+    extra=measures,
+    told=told,
 )

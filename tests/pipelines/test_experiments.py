@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,9 +22,12 @@ from pipelines.experiments import EXPERIMENTS, arm, crowds, emergence, experimen
 from pipelines.experiments.__main__ import main
 from pipelines.experiments.arm import Setting, chain, stage_one, stage_two
 from pipelines.experiments.crowds import OVERLAPS, _lies
+from pipelines.experiments.distance import distances, ranks
+from pipelines.experiments.drawings import hand, of_bank, whole_bank
 from pipelines.experiments.emergence import coloured, colours_of
-from pipelines.experiments.exam import Answers, drawn_exam, exam_of
-from pipelines.experiments.experiment import old_results, run
+from pipelines.experiments.exam import Answers, Drawings, drawn_exam, exam_of
+from pipelines.experiments.experiment import all_results, old_results, run
+from pipelines.experiments.objectives import KEEP, reranked
 from pipelines.experiments.page import UNWRITTEN, command_of, verdict, write_index, write_page
 from pipelines.experiments.results import (
     ArmFacts,
@@ -34,10 +38,11 @@ from pipelines.experiments.results import (
     seeds_to_settle,
     spread,
 )
+from pipelines.experiments.signs import signs
 from pipelines.experiments.stages import STAGES
 from pipelines.experiments.styles import longest
 from sketchgen.instructions import checked, run_instructions
-from sketchgen.shapeworld import check_world
+from sketchgen.shapeworld import CLASSES, HELD_OUT_STYLE, TRAINING_STYLES, check_world
 from sketchlm.evaluation.measures import FIELDS
 from sketchlm.evaluation.questions import Asked, Samples, collect
 from sketchlm.loading import open_model, processor_of
@@ -243,10 +248,102 @@ def test_a_page_is_made_of_its_results_and_keeps_what_people_wrote(tmp_path: Pat
 
 
 def test_the_index_has_a_line_for_every_experiment(tmp_path: Path) -> None:
+    setting = Setting(pages=str(tmp_path))
     (tmp_path / "stages.json").write_text(results().model_dump_json())
-    text = write_index(EXPERIMENTS, Setting(pages=str(tmp_path))).read_text()
-    assert "| [stages](stages.md) | Stage I and II against stage II alone | 2026-11-26, 3 seeds | 1 of 1 |" in text
+    larger = results().model_copy(update={"recipe": "learn"})
+    (tmp_path / "stages-learn.json").write_text(larger.model_dump_json())
+    page = write_page(STAGES, results(), setting)
+    page.write_text(page.read_text().replace(UNWRITTEN, "**What it means.** It helps\nby 0.1. Or so.\n\n**Else.** No."))
+    text = write_index(EXPERIMENTS, all_results(EXPERIMENTS, str(tmp_path)), setting).read_text()
+    title = "Stage I and II against stage II alone"
+    assert f"| [stages](stages.md) | {title} | 2026-11-26, 3 seeds | 1 of 1 | It helps by 0.1. |" in text
+    assert f"| [stages-learn](stages-learn.md) | {title} | 2026-11-26, 3 seeds, recipe `learn` | 1 of 1 |  |" in text
     assert text.count("none yet") == len(EXPERIMENTS) - 1
+
+
+# --- signatures ------------------------------------------------------------------------------------------------------
+
+
+def figure(value: float, **place: str) -> Outcome:
+    """With an interval of 0.01 or so around it."""
+    usual = {"exam": "unseen", "condition": "asked", "task": "sbir", "figure": "balanced accuracy", "arm": "full"}
+    near = [value - 0.001, value, value + 0.001]
+    return Outcome(**(usual | place), values=near, error=0.004, single=0.004, n=500)
+
+
+def of(name: str, *outcomes: Outcome) -> Results:
+    return results().model_copy(update={"name": name, "outcomes": list(outcomes)})
+
+
+def test_the_papers_failure_signatures_are_seen_where_they_are() -> None:
+    bad = [
+        of("connector", figure(0.99), figure(0.6, arm="frozen")),
+        of("styles", figure(-0.2, exam=HELD_OUT_STYLE, baseline="training styles")),
+        of(
+            "stages",
+            figure(0.9, task="vqa", figure="exact"),
+            figure(0.1, task="bbox", figure="Acc@0.5"),
+        ),
+        of("crowds", figure(0.3, exam="4 instances", task="boxes", figure="hallucinated")),
+    ]
+    assert [one.verdict for one in signs(bad)] == ["seen"] * 4
+    good = [
+        of("connector", figure(0.6), figure(0.9, arm="frozen")),
+        of("styles", figure(-0.01, exam=HELD_OUT_STYLE, baseline="training styles"), figure(0.1, exam="brush")),
+        of(
+            "stages",
+            figure(0.9, task="vqa", figure="exact"),
+            figure(0.8, task="bbox", figure="Acc@0.5"),
+            figure(0.1, task="vqa", figure="exact", arm="blind"),
+            figure(0.1, task="bbox", figure="Acc@0.5", arm="blind"),
+        ),
+        of(
+            "crowds",
+            figure(0.05, exam="4 instances", task="boxes", figure="hallucinated"),
+            figure(0.3, exam="1 instance", task="boxes", figure="hallucinated"),
+        ),
+    ]
+    assert [one.verdict for one in signs(good)] == ["not seen"] * 4
+    assert "0.800 (" in signs(good)[2].told
+    open_ = [of("connector", figure(0.751, arm="frozen"))]
+    assert [one.verdict for one in signs(open_)] == ["cannot be told"] * 4
+
+
+# --- distances -------------------------------------------------------------------------------------------------------
+
+
+def drawings(styles: tuple[str, ...], first: int, number: int = 60) -> Drawings:
+    bank = hand(styles)
+    names = sorted(CLASSES[place % 6] for place in range(number))
+    return Drawings([bank.draw(name, first + place).image for place, name in enumerate(names)], names)
+
+
+def test_what_is_drawn_alike_is_near_and_what_is_not_is_far() -> None:
+    own = drawings(TRAINING_STYLES, 0)
+    noise = Drawings([255 - one for one in drawings(TRAINING_STYLES, 3000).images], own.categories)
+    some = drawings(TRAINING_STYLES, 5000)
+    few = Drawings(some.images[:14], some.categories[:14])  # of a class, and a bit of another
+    near, far, small = distances(own, [drawings(TRAINING_STYLES, 1000), noise, few])
+    assert abs(near["tower"]) < 0.2 < far["tower"] and near["shape"] < 0.5 < far["shape"]
+    assert abs(small["tower"]) < far["tower"]
+
+
+def test_ranks_need_four_pairs_and_tell_the_order() -> None:
+    rows: list[dict[str, Any]] = [
+        {"shape": n, "tower": -n, "sbir": [0.1 * n, 0.1 * n + 0.01], "bbox": []} for n in range(4)
+    ]
+    found = ranks(rows)
+    assert found["shape, SBIR"][0] == pytest.approx(1) and found["tower, SBIR"][0] == pytest.approx(-1)
+    assert found["shape, BBOX"] == [] == ranks(rows[:3])["shape, SBIR"]
+
+
+def test_of_a_search_that_is_asked_again_the_first_are_in_the_order_of_the_answers() -> None:
+    rng = np.random.default_rng(0)
+    scores, truth = rng.normal(size=(2, 40)), rng.random((2, 40))
+    for coarse, fine, found in zip(scores, truth, reranked(scores, truth), strict=True):
+        order, search = np.argsort(-found).tolist(), np.argsort(-coarse).tolist()
+        assert order[:KEEP] == sorted(search[:KEEP], key=lambda place: -fine[place])
+        assert order[KEEP:] == search[KEEP:]
 
 
 def test_the_page_names_the_command_that_makes_it() -> None:
@@ -290,6 +387,11 @@ def test_drawn_with_the_sketches_of_the_shards_an_exam_is_that_of_the_shards(sha
     drawn = drawn_exam("drawn", shards, sketch_of, ("bbox", "sbir"), 8).answers(loaded, processor)
     plain = exam_of("plain", shards, ("bbox", "sbir"), 8, ("asked",)).answers(loaded, processor)
     assert drawn == plain
+    again = drawn_exam("again", shards, sketch_of, ("bbox", "sbir"), 8, by_class=True)
+    assert set(again.answers(loaded, processor)["bbox", "asked"].images) <= set(CLASSES)
+    there = again.shown()
+    assert there.categories == sorted(there.categories)
+    assert len({one.tobytes() for one in there.images}) == len(there.images)
     few = exam_of("few", shards, ("bbox",), 3, ("asked",), keep=lambda one: len(one.query.boxes) == 2)
     found = few.answers(loaded, processor)["bbox", "asked"]
     assert len(found.rows) == 3  # chosen among those that are kept, not the other way round
@@ -305,6 +407,20 @@ def test_the_instance_that_is_meant_has_a_colour_of_its_own(shards: str) -> None
         of_class = [colours[tuple(box)] for box in one.asked.query.boxes]
         assert of_class[one.asked.own] == one.colour and of_class.count(one.colour) == 1
         assert one.other != one.colour and of_class.count(one.other) == 1
+
+
+def test_every_question_gets_a_drawing_of_its_own_from_a_bank_of_people(shards: str, tmp_path: Path) -> None:
+    for name in ("bird", "key"):
+        lines = [
+            json.dumps({"word": name, "key_id": f"{n}", "recognized": True, "drawing": [[[0, n + 1], [0, 90]]]})
+            for n in range(120)
+        ]
+        (tmp_path / f"{name}.ndjson").write_text("\n".join(lines) + "\n")
+    bank, facts = whole_bank("quickdraw", tmp_path)
+    assert bank.categories == ("bird", "key") and [one["split"] for one in facts] == ["train", "val"]
+    asked = [one for one in collect(Samples(shards).records, "sbir", bank.categories) if one.query.category == "bird"]
+    drawn = {of_bank(one, bank).tobytes() for one in asked}
+    assert len(asked) > 5 and len(drawn) > 0.7 * len(asked)
 
 
 def test_overlap_of_a_class_is_of_one_kind_alone(shards: str) -> None:

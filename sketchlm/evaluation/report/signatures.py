@@ -136,7 +136,7 @@ def style_overfit(folder: Folder) -> Signature:
                 continue
             figure = _gap(mine, theirs)
             what = f"{_where(seen)}: {mine.head} above that with {title_of(unseen.sketches)}"
-            evidence.append(_evidence(what, figure, STYLE_LOSS, _above))
+            evidence.append(_evidence(what, figure, STYLE_LOSS, above))
     return _signature(
         "Style overfit",
         f"Seen where a source of sketches whose style the protocol leaves to training is more than "
@@ -154,7 +154,7 @@ def frozen_connector(folder: Folder) -> Signature:
         answers = folder.of(entry)
         if limit is not None and answers is not None and answers.head:
             figure = answers.figure(answers.head)
-            evidence.append(_evidence(f"{_where(entry)}: {answers.head}", figure, limit, _below))
+            evidence.append(_evidence(f"{_where(entry)}: {answers.head}", figure, limit, below))
     connector = str(folder.evaluation.model.facts.get("connector", ""))
     found = _signature(
         "Low SBIR with a frozen connector",
@@ -173,8 +173,8 @@ def frozen_connector(folder: Folder) -> Signature:
 
 def words_without_places(folder: Folder) -> Signature:
     """High VQA and low detection: what, without where."""
-    high = _evidence_of(folder, "vqa", HIGH_VQA, _above)
-    low = _evidence_of(folder, "bbox", LOW_DETECTION, _below)
+    high = _evidence_of(folder, "vqa", HIGH_VQA, above)
+    low = _evidence_of(folder, "bbox", LOW_DETECTION, below)
     rule = (
         f"Seen where VQA is above {_percent(HIGH_VQA)} and a single box's Acc@0.5 below {_percent(LOW_DETECTION)}: "
         "the model knows what, and not where."
@@ -183,8 +183,8 @@ def words_without_places(folder: Folder) -> Signature:
     if not high or not low:
         lacks = " and ".join(task for task, part in (("vqa", high), ("bbox", low)) if not part)
         return Signature(name, "cannot be told", rule, f"Needs answers of {lacks}.", evidence)
-    sides = [_any(part) for part in (high, low)]
-    verdict: Verdict = "seen" if sides == ["seen", "seen"] else "not seen" if "not seen" in sides else "cannot be told"
+    sides = [anywhere(one.verdict for one in part) for part in (high, low)]
+    verdict = everywhere(sides)
     open_ = [one for one in evidence if one.verdict == "cannot be told"]
     told = {"seen": "VQA is high and detection low.", "cannot be told": f"Not every figure tells: {_more(open_)}."}
     both = f"VQA is {_words(sides[0], 'high')}, detection {_words(sides[1], 'low')}."
@@ -202,7 +202,7 @@ def crowds(folder: Folder, measure: str, name: str, what: str) -> Signature:
         figure = crowd.figure(measure)
         if figure.n:
             said = f"{_where(entry)}: {measure} of {CROWD} and more"
-            evidence.append(_evidence(said, figure, SPURIOUS, _above))
+            evidence.append(_evidence(said, figure, SPURIOUS, above))
     return _signature(
         name,
         f"Seen where more than {_percent(SPURIOUS)} of the boxes found in images of {CROWD} and more instances {what}.",
@@ -220,7 +220,7 @@ def answers_unreadable(folder: Folder) -> Signature:
             continue
         flags = [[float(is_unread(entry.task, record))] for record in answers.records]
         figure = figures(flags, {"": average(("unread",), "unread")}, answers.images)[""]
-        evidence.append(_evidence(f"{_where(entry)}: unreadable", figure, UNREADABLE, _above))
+        evidence.append(_evidence(f"{_where(entry)}: unreadable", figure, UNREADABLE, above))
     return _signature(
         "Answers unreadable",
         f"Seen where more than {_percent(UNREADABLE)} of the answers hold no number or box.",
@@ -269,7 +269,7 @@ def _evidence(what: str, figure: Figure, limit: float, judge: Callable[[Figure, 
 
 def _gain(what: str, figure: Figure) -> Evidence:
     """Of the answers over a control: below the limit it is seen; above nothing, be it how little, it is not."""
-    found = _evidence(what, figure, LEAST_GAIN, _below)
+    found = _evidence(what, figure, LEAST_GAIN, below)
     if found.verdict != "cannot be told":
         return found
     if figure.low > 0 and figure.n >= LEAST:
@@ -294,29 +294,37 @@ def _gap(mine: Answers, theirs: Answers) -> Figure:
     return replace(gap(mine, theirs, mine.head), n=min(len(mine.records), len(theirs.records)))
 
 
-def _below(figure: Figure, limit: float) -> Verdict:
+def below(figure: Figure, limit: float) -> Verdict:
+    """Seen where the whole interval lies below a limit, not seen where none of it does."""
     if figure.n < LEAST:
         return "cannot be told"
     return "seen" if figure.high < limit else "not seen" if figure.low >= limit else "cannot be told"
 
 
-def _above(figure: Figure, limit: float) -> Verdict:
+def above(figure: Figure, limit: float) -> Verdict:
+    """The other way round."""
     if figure.n < LEAST:
         return "cannot be told"
     return "seen" if figure.low > limit else "not seen" if figure.high <= limit else "cannot be told"
 
 
-def _any(evidence: Iterable[Evidence]) -> Verdict:
+def anywhere(verdicts: Iterable[Verdict]) -> Verdict:
     """Seen where it is seen anywhere; not seen where it is nowhere, for sure."""
-    verdicts = {one.verdict for one in evidence}
-    return "seen" if "seen" in verdicts else "cannot be told" if "cannot be told" in verdicts else "not seen"
+    there = set(verdicts)
+    return "seen" if "seen" in there else "cannot be told" if "cannot be told" in there else "not seen"
+
+
+def everywhere(verdicts: Iterable[Verdict]) -> Verdict:
+    """Seen where all are; not seen where one is not, for sure."""
+    there = set(verdicts)
+    return "not seen" if "not seen" in there else "cannot be told" if "cannot be told" in there else "seen"
 
 
 def _signature(name: str, rule: str, evidence: Sequence[Evidence], lacks: str) -> Signature:
     if not evidence:
         return Signature(name, "cannot be told", rule, f"{lacks[:1].upper()}{lacks[1:]}.")
     enough = [one for one in evidence if one.figure.n >= LEAST]
-    verdict = _any(enough or evidence)
+    verdict = anywhere(one.verdict for one in enough or evidence)
     mine = [one for one in enough if one.verdict == verdict]
     below = len(evidence) - len(enough)
     few = f" Left aside, of fewer than {LEAST} questions: {below} more." if below else ""

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from data_manifests.schema import Measured
 from sketchlm.evaluation.record import answers_file
 from sketchlm.evaluation.report import Signature, signatures, write_report
-from sketchlm.evaluation.report.signatures import FAR, LEAST, _above, _below, needed
+from sketchlm.evaluation.report.signatures import FAR, LEAST, above, below, needed
 from sketchlm.metrics import Figure
 from tests.sketchlm.evaluation_report.folders import Model, write_evaluation
 
@@ -139,8 +139,8 @@ def test_they_are_written_as_data_and_on_the_pages(tmp_path: Path) -> None:
 def test_a_verdict_needs_the_whole_interval(a: float, b: float, limit: float) -> None:
     figure = Figure((a + b) / 2, min(a, b), max(a, b), LEAST)
     for verdict, is_seen in (
-        (_above(figure, limit), lambda value: value > limit),
-        (_below(figure, limit), lambda value: value < limit),
+        (above(figure, limit), lambda value: value > limit),
+        (below(figure, limit), lambda value: value < limit),
     ):
         sides = {is_seen(figure.low), is_seen(figure.high)}
         assert verdict == ("cannot be told" if len(sides) == 2 else "seen" if sides == {True} else "not seen")

@@ -1,0 +1,82 @@
+"""Drawings that exams ask with: of shapeworld's hand, and of people where their folders lie among the user's data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from data_manifests.vocabulary import vocabulary
+from pipelines.experiments.arm import Setting
+from pipelines.experiments.exam import Sketch
+from pipelines.mixtures import MixtureConfig, data_folder
+from sketchgen.bank import VAL_SHARE, SketchBank
+from sketchgen.banks import BankConfig, bank_settings, build_bank
+from sketchgen.banks.matched import MatchedBank
+from sketchgen.banks.mixed import MixedBank
+from sketchgen.seed import seed_of
+from sketchgen.shapeworld import CLASSES, TRAINING_STYLES, HandBank
+from sketchlm.evaluation.questions import Asked
+
+People = Literal["quickdraw", "openmoji"]
+PEOPLE: Final[tuple[People, ...]] = ("quickdraw", "openmoji")
+"""Banks of drawings that are not shapeworld's. All of their drawings are asked with, since no training of an experiment
+saw any."""
+FEW: Final = ("openmoji",)
+"""Those of a drawing or two a class: intervals are of classes drawn anew."""
+
+
+def hand(styles: tuple[str, ...] = TRAINING_STYLES) -> SketchBank:
+    """Shapeworld's, unseen."""
+    return HandBank("val", styles)
+
+
+def bank_folder(setting: Setting, bank: People) -> Path | None:
+    """Where a bank lies among the user's data; None where it does not."""
+    root = Path(data_folder(MixtureConfig("", data=setting.data))) / bank
+    return root if root.is_dir() else None
+
+
+def whole_bank(name: People, folder: Path) -> tuple[SketchBank, list[dict[str, Any]]]:
+    """A bank under shapeworld's names with the drawings of both splits, and what identifies them."""
+    parts: list[tuple[SketchBank, float]] = []
+    facts = []
+    splits: tuple[tuple[Literal["train", "val"], float], ...] = (("train", 1 - VAL_SHARE), ("val", VAL_SHARE))
+    for split, share in splits:
+        config = BankConfig(name, root=str(folder), split=split)
+        parts.append((matched(config), share))
+        facts.append(bank_settings(config))
+    return MixedBank(parts), facts
+
+
+def matched(config: BankConfig) -> MatchedBank:
+    """A bank under the names of shapeworld's classes."""
+    bank = build_bank(config)
+    return MatchedBank(bank, vocabulary().match(list(CLASSES), bank.categories, "", config.name))
+
+
+def of_bank(asked: Asked, bank: SketchBank, again: str = "") -> Sketch:
+    """Its drawing for a question. again: any word, for another one."""
+    return bank.draw(asked.query.category, seed_of("experiment", again, asked.key)).image
+
+
+def of_classes(kind: str, bank: str) -> str:
+    """Name of the exam with drawings of a kind, of the classes alone that a bank has."""
+    return f"{kind}, classes of {bank}"
+
+
+def folders_of(setting: Setting) -> dict[str, str]:
+    """The name of the folder of each bank that is there, links followed."""
+    return {name: folder.resolve().name for name in PEOPLE if (folder := bank_folder(setting, name))}
+
+
+def people_told(folders: dict[str, str], counts: dict[str, int]) -> list[str]:
+    """What each bank was, or that it was not there; counts: of its drawings."""
+    said = []
+    for name in PEOPLE:
+        few = "; so few that its intervals are of classes drawn anew" if name in FEW else ""
+        if name in folders:
+            what = f"read from the folder `{folders[name]}`, {counts[name]:,} drawings of classes of shapeworld{few}."
+        else:
+            what = "not asked, no folder of this name lay among the data."
+        said.append(f"`{name}`: {what}")
+    return said

@@ -14,6 +14,7 @@ from pipelines.experiments.plots import TASK_WORDS, markdown
 from pipelines.experiments.results import Results
 from pipelines.gaps import all_traits, tower_features
 from sketchgen.gap import Measured, measure
+from sketchgen.gap.pool import LEAST
 
 TASKS: Final = ("sbir", "bbox")
 """In which a loss is looked at."""
@@ -27,18 +28,16 @@ def measured(drawings: Sequence[Drawings]) -> list[Measured]:
     ]
 
 
-def distances(own: Drawings, others: Sequence[Drawings]) -> list[dict[str, float]]:
+def distances(own: Drawings, others: Sequence[Drawings]) -> list[dict[str, float | None]]:
     """Of each from `own`: `shape` (mean Wasserstein distance of the traits, in pooled spreads) and `tower` (MMD², class
-    by class), of as many drawings of each class that both have.
-
-    Raises ValueError where one has too few.
-    """
+    by class), of as many drawings of each class that both have; None where these are fewer than LEAST."""
     first, *rest = measured([own, *others])
-    found = []
+    found: list[dict[str, float | None]] = []
     for one in rest:
-        gap = measure(*_paired(first, one)).apart
-        assert gap.tower is not None
-        found.append({"shape": gap.shape.value, "tower": gap.tower.value})
+        sides = _paired(first, one)
+        gap = measure(*sides).apart if len(sides[0].categories) >= LEAST else None
+        shape, tower = (gap.shape, gap.tower) if gap else (None, None)
+        found.append({"shape": shape.value if shape else None, "tower": tower.value if tower else None})
     return found
 
 
@@ -76,7 +75,8 @@ def ranks(rows: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {}
     for distance in ("shape", "tower"):
         for task in TASKS:
-            pairs = [(row[distance], float(np.mean(row[task]))) for row in rows if row[task]]
+            asked = [row for row in rows if row[task] and row[distance] is not None]
+            pairs = [(row[distance], float(np.mean(row[task]))) for row in asked]
             told = stats.spearmanr(*zip(*pairs, strict=True)) if len(pairs) > 3 else None
             found[f"{distance}, {TASK_WORDS[task]}"] = [float(told.statistic), float(told.pvalue)] if told else []
     return found
@@ -86,11 +86,15 @@ def distance_table(head: Sequence[str], rows: Sequence[dict[str, Any]], names: S
     """A line for each row; head: the titles of the columns `names`, which come first."""
     titles = [*head, "apart in shape", "apart in the tower (MMD²)", *(f"{TASK_WORDS[task]} lost" for task in TASKS)]
     lines = [
-        [*(str(row[name]) for name in names), f"{row['shape']:.2f}", f"{row['tower']:.3f}"]
+        [*(str(row[name]) for name in names), _said(row["shape"], 2), _said(row["tower"], 3)]
         + [f"{np.mean(row[task]):+.3f}" if row[task] else "" for task in TASKS]
         for row in rows
     ]
     return markdown([titles, *lines])
+
+
+def _said(distance: float | None, places: int) -> str:
+    return "too few" if distance is None else f"{distance:.{places}f}"
 
 
 def ranks_told(found: dict[str, list[float]], number: int) -> str:
@@ -106,7 +110,8 @@ def draw_losses(axes: Any, rows: Sequence[tuple[str, Mapping[str, Any], str]]) -
     """What SBIR loses over the distance in the tower, of rows with their names and colours; of points that lie together
     one is named."""
     named: list[tuple[float, float]] = []
-    found = [(name, (row["tower"], float(np.mean(row["sbir"]))), colour) for name, row, colour in rows if row["sbir"]]
+    asked = [one for one in rows if one[1]["sbir"] and one[1]["tower"] is not None]
+    found = [(name, (row["tower"], float(np.mean(row["sbir"]))), colour) for name, row, colour in asked]
     wide, high = (max((abs(place[n]) for _, place, _ in found), default=0.0) or 1.0 for n in (0, 1))
     for name, place, colour in sorted(found, key=lambda one: -one[1][0]):
         axes.plot(*place, "o", color=colour, markersize=5)

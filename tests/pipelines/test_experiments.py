@@ -18,7 +18,7 @@ from scipy import stats
 
 from data_manifests.schema import STRIP_SIDE
 from pipelines import finetune, instructions, pretrain
-from pipelines.experiments import EXPERIMENTS, arm, crowds, emergence, experiment, sources
+from pipelines.experiments import EXPERIMENTS, arm, crowds, emergence, experiment, objectives, sources
 from pipelines.experiments.__main__ import main
 from pipelines.experiments.arm import Setting, chain, stage_one, stage_two
 from pipelines.experiments.crowds import OVERLAPS, _lies
@@ -41,11 +41,13 @@ from pipelines.experiments.results import (
 from pipelines.experiments.signs import signs
 from pipelines.experiments.stages import STAGES
 from pipelines.experiments.styles import longest
+from sketchgen.engine import EngineConfig
 from sketchgen.instructions import checked, run_instructions
 from sketchgen.shapeworld import CLASSES, HELD_OUT_STYLE, TRAINING_STYLES, check_world
 from sketchlm.evaluation.measures import FIELDS
 from sketchlm.evaluation.questions import Asked, Samples, collect
 from sketchlm.loading import open_model, processor_of
+from sketchlm.weights import shipped
 
 QUIET = Console(quiet=True)
 
@@ -481,6 +483,59 @@ def test_an_experiment_goes_on_where_it_was_and_trains_nothing_twice(
     run(short, setting, QUIET)
     assert len(trained) == 10
     assert "both above two-alone" in write_page(short, found, setting).read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["styles", "objectives", "sources", "emergence", "crowds"])
+def test_every_experiment_asks_its_exams_and_writes_its_page(
+    name: str, shards: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the model that comes with the package in the place of every arm's, and few scenes and questions."""
+    data = tmp_path / "data"
+    (data / "quickdraw").mkdir(parents=True)
+    for thing in ("bird", "key"):
+        lines = [
+            json.dumps({"word": thing, "key_id": f"{n}", "recognized": True, "drawing": [[[0, 2 * n], [0, 90]]]})
+            for n in range(60)
+        ]
+        (data / "quickdraw" / f"{thing}.ndjson").write_text("\n".join(lines) + "\n")
+    setting = Setting(
+        seeds=(0, 1), number=4, workers=1, data=str(data), out=str(tmp_path / "out"), pages=str(tmp_path / "pages")
+    )
+    monkeypatch.setitem(instructions.RECIPES, "learn_val", lambda: replace(instructions.learn_val(), out=shards))
+    monkeypatch.setattr(instructions, "ensure", lambda recipe, console: shards)
+    monkeypatch.setattr(instructions, "ensure_run", partial(_few_scenes, instructions.ensure_run))
+    monkeypatch.setattr(sources, "SCENES", 30)
+    monkeypatch.setattr(objectives, "PHOTOS", 12)
+    monkeypatch.setattr(objectives, "SKETCHES", 3)
+    monkeypatch.setattr(experiment, "train_all", _lend)
+    monkeypatch.setattr(experiment, "side_by_side", lambda work, jobs, workers: ((job, work(job)) for job in jobs))
+    found = run(EXPERIMENTS[name], setting, QUIET)
+    page = write_page(EXPERIMENTS[name], found, setting)
+    assert page.with_suffix(".png").stat().st_size > 10_000
+    text = page.read_text()
+    assert old_results(setting, name) == found
+    assert all(one.title in text and one.question in text for one in [EXPERIMENTS[name]])
+    if name in ("styles", "sources"):
+        assert "`quickdraw`: read from the folder `quickdraw`, " in text
+        assert "`openmoji`: not asked, no folder of this name lay among the data." in text
+        assert "Rank correlation (Spearman)" in text
+    write_index(EXPERIMENTS, all_results(EXPERIMENTS, setting.pages), setting)
+
+
+def _few_scenes(ensure_run: Any, config: Any, name: str, console: Console) -> str:
+    world = replace(config.source.world, num_scenes=40)
+    engine = EngineConfig("local")
+    return str(ensure_run(replace(config, source=replace(config.source, world=world), engine=engine), name, console))
+
+
+def _lend(arms: list[arm.Arm], setting: Setting, console: Console) -> None:
+    lent = shipped("learn")
+    assert lent
+    for one in arms:
+        Path(one.bundle).parent.mkdir(parents=True, exist_ok=True)
+        if not Path(one.bundle).exists():
+            Path(one.bundle).symlink_to(lent)
 
 
 def _short(config: Any, shards: str) -> Any:

@@ -16,6 +16,8 @@ TASK_WORDS: Final = {
     "retrieval": "gallery",
     "coarse": "coarse search",
 }
+CONTROL: Final = "blind"
+"""The arm that never sees a sketch."""
 BLUE, RED, GREEN, PURPLE, GREY = "#1f6feb", "#d1622b", "#2da44e", "#8250df", "#8b949e"
 
 
@@ -48,15 +50,26 @@ def bars(axes: Any, outcomes: Mapping[float, Outcome | None], width: float, colo
 def forest(results: Results, picture: Any) -> None:
     """The usual plot: effects with their intervals and the points of single seeds; where there is none, the figures."""
     effects = results.effects
-    shown = effects or [one for one in results.outcomes if one.condition == "asked"]
-    axes = picture.subplots()
+    if not effects:
+        _column(picture.subplots(), [one for one in results.outcomes if one.condition == "asked"])
+        return
+    between = [one for one in effects if one.against != CONTROL]
+    control = [one for one in effects if one.against == CONTROL]
+    parts = [part for part in (between, control) if part]  # beside the control's all others would be dots
+    columns = picture.subplots(len(parts), 1, squeeze=False, height_ratios=[len(part) for part in parts])[:, 0]
+    for axes, part in zip(columns, parts, strict=True):
+        _column(axes, part)
+
+
+def _column(axes: Any, shown: Sequence[Outcome]) -> None:
+    effects = any(one.is_effect for one in shown)
     for place, one in enumerate(reversed(shown)):
         found = one.interval
         colour = BLUE if not effects or one.is_clear else GREY
         axes.plot([found.low, found.high], [place, place], color=colour, linewidth=2)
         axes.plot(found.value, place, "o", color=colour, markersize=7)
         axes.plot(one.values, [place] * len(one.values), "|", color="black", markersize=10)
-    axes.set_yticks(range(len(shown)), [_label(one, bool(effects)) for one in reversed(shown)], fontsize=9)
+    axes.set_yticks(range(len(shown)), [_label(one, effects) for one in reversed(shown)], fontsize=9)
     if effects:
         axes.axvline(0, color="black", linewidth=0.8)
     axes.set_xlabel("difference (95 %), a stroke for each seed" if effects else "figure (95 %), a stroke for each seed")

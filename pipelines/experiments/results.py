@@ -57,8 +57,11 @@ class Outcome(_Record):
 
     @property
     def interval(self) -> Figure:
-        """The mean with its interval; `n` counts questions."""
-        return Figure(self.mean, self.mean - self.reach, self.mean + self.reach, self.n)
+        """The mean with its interval, which ends where figures do (0 and 1); `n` counts questions."""
+        low, high = self.mean - self.reach, self.mean + self.reach
+        if not self.is_effect:
+            low, high = max(low, 0.0), min(high, 1.0)
+        return Figure(self.mean, low, high, self.n)
 
     @property
     def is_effect(self) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pipelines.experiments.drawings import PEOPLE
-from pipelines.experiments.plots import TASK_WORDS
+from pipelines.experiments.plots import CONTROL, TASK_WORDS
 from pipelines.experiments.results import Outcome, Results
 from sketchgen.shapeworld import HELD_OUT_STYLE
 from sketchlm.evaluation.report.signatures import (
@@ -23,9 +23,6 @@ from sketchlm.evaluation.report.signatures import (
     everywhere,
 )
 from sketchlm.metrics import Figure
-
-CONTROL = "blind"
-"""An arm that is to fail."""
 
 
 @dataclass(frozen=True)

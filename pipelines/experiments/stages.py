@@ -11,18 +11,26 @@ from pipelines.experiments.arm import Arm, Setting, blind, both_stages, chain
 from pipelines.experiments.exam import Exam, exam_of
 from pipelines.experiments.experiment import Experiment
 from pipelines.experiments.plots import forest
+from sketchlm.training import TrainConfig
 
 UNSEEN = "learn_val"
 """Recipe of the instruction shards that all experiments ask: scenes, and sketches, that no training holds."""
 
 
 def arms(setting: Setting, seed: int) -> list[Arm]:
-    """Both stages; stage II alone, as much longer; and both without a sight of any sketch."""
+    """Both stages; stage II alone, as much longer; the same two where stage II does no grounding, so that stage I alone
+    aligns; and both stages without a sight of any sketch."""
     one, two = both_stages(setting, seed)
-    long = replace(two, steps=one.steps + two.steps, model=one.model)
+    questions = replace(two, loss=replace(two.loss, grounding=0.0))
+
+    def longer(stage: TrainConfig) -> TrainConfig:
+        return replace(stage, steps=one.steps + two.steps, model=one.model)
+
     return [
-        chain(setting, "both", one, two, about="stage I, then stage II"),
-        chain(setting, "two-alone", long, about="stage II alone, for the steps of both"),
+        chain(setting, "both", one, two, about="stage I, then stage II, with grounding in both"),
+        chain(setting, "two-alone", longer(two), about="stage II alone, for the steps of both"),
+        chain(setting, "aligned", one, questions, about="stage I with grounding, then stage II without"),
+        chain(setting, "unaligned", longer(questions), about="stage II alone without grounding, likewise"),
         blind(setting, seed),
     ]
 
@@ -44,11 +52,12 @@ STAGES = Experiment(
     "steps on the four tasks? The paper loses about 40 % of retrieval without stage I.",
     setup="The same tower (trained beforehand, frozen), data, batch and optimizer; connector and language model begin "
     "from nothing. Equal numbers of steps and of rows; a row of stage I holds a description in place of questions. The "
-    "tower has learned from sketches with their names, and grounding (which patches show what the sketch shows) is a "
-    "part of the loss in both stages: much of what stage I is for in the paper is taught in `two-alone` as well.",
+    "tower has learned from sketches with their names, and grounding (which patches show what the sketch shows) is "
+    "usually a part of the loss in both stages: much of what stage I is for in the paper is taught in `two-alone` as "
+    "well. `aligned` and `unaligned` therefore leave grounding out of stage II: only stage I aligns.",
     arms=arms,
     prepare=prepare,
     exams=exams,
-    effects=(("both", "two-alone"), ("both", "blind")),
+    effects=(("both", "two-alone"), ("aligned", "unaligned"), ("both", "blind")),
     plot=forest,
 )

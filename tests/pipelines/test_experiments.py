@@ -324,8 +324,10 @@ def test_what_is_drawn_alike_is_near_and_what_is_not_is_far() -> None:
     own = drawings(TRAINING_STYLES, 0)
     noise = Drawings([255 - one for one in drawings(TRAINING_STYLES, 3000).images], own.categories)
     some = drawings(TRAINING_STYLES, 5000)
-    few = Drawings(some.images[:14], some.categories[:14])  # of a class, and a bit of another
-    near, far, small = distances(own, [drawings(TRAINING_STYLES, 1000), noise, few])
+    half, few = (Drawings(some.images[:number], some.categories[:number]) for number in (30, 12))
+    near, far, small, least = distances(own, [drawings(TRAINING_STYLES, 1000), noise, half, few])
+    assert least == {"shape": None, "tower": None}
+    assert near["tower"] and far["tower"] and near["shape"] and far["shape"] and small["tower"]
     assert abs(near["tower"]) < 0.2 < far["tower"] and near["shape"] < 0.5 < far["shape"]
     assert abs(small["tower"]) < far["tower"]
 
@@ -459,7 +461,7 @@ def test_a_plan_trains_nothing(
 ) -> None:
     monkeypatch.setattr("sys.argv", ["experiments", "stages", "--dry-run", "--out", str(tmp_path / "out")])
     main()
-    assert "3 seeds: 15 stages in all, 15 to train" in capsys.readouterr().out
+    assert "3 seeds: 21 stages in all, 21 to train" in capsys.readouterr().out
     assert not (tmp_path / "out").exists()
 
 
@@ -477,11 +479,11 @@ def test_an_experiment_goes_on_where_it_was_and_trains_nothing_twice(
     short = replace(STAGES, prepare=lambda setting, console: None, exams=partial(_exams, shards))
     monkeypatch.setitem(EXPERIMENTS, "stages", short)
     found = run(short, setting, QUIET)
-    assert len(trained) == 10  # two seeds of: two stages, one stage, two blind stages
-    assert {one.arm for one in found.outcomes} == {"both", "two-alone", "blind"}
+    assert len(trained) == 14  # two seeds of: two stages, one stage, another second, one stage, two blind stages
+    assert {one.arm for one in found.outcomes} == {"both", "two-alone", "aligned", "unaligned", "blind"}
     assert old_results(setting, "stages") == found
     run(short, setting, QUIET)
-    assert len(trained) == 10
+    assert len(trained) == 14
     assert "both above two-alone" in write_page(short, found, setting).read_text()
 
 

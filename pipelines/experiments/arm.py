@@ -147,18 +147,19 @@ def train_all(arms: Sequence[Arm], setting: Setting, console: Console) -> None:
     Raises ValueError for settings or data that cannot work, and for a loss that is no number any more;
     KeyboardInterrupt where it was asked to stop.
     """
-    for level in range(max((len(arm.stages) for arm in arms), default=0)):
-        configs = {arm.stages[level].out: arm.stages[level] for arm in arms if len(arm.stages) > level}
-        todo = [config for place, config in configs.items() if not is_bundle(f"{place}/bundle")]
-        for config in todo:
-            make_missing(config.loader.shards, config, console)
-        began = time.monotonic()
-        for number, (config, took) in enumerate(side_by_side(_train, todo, setting.workers), 1):
-            left = (time.monotonic() - began) / number * (len(todo) - number) / 60
-            console.print(
-                f"{config.stage} {Path(config.out).name}: {config.steps:,} steps, {took:.1f} minutes; {number} of "
-                f"{len(todo)}" + (f", about {left:.0f} minutes left" if number < len(todo) else "")
-            )
+    places = {stage.out: stage for arm in arms for stage in arm.stages}
+    todo = [stage for place, stage in places.items() if not is_bundle(f"{place}/bundle")]
+    for stage in todo:
+        make_missing(stage.loader.shards, stage, console)
+    made_by = {f"{stage.out}/bundle": number for number, stage in enumerate(todo)}
+    after = {number: made_by[one.model.base] for number, one in enumerate(todo) if one.model.base in made_by}
+    began = time.monotonic()
+    for number, (stage, took) in enumerate(side_by_side(_train, todo, setting.workers, after), 1):
+        left = (time.monotonic() - began) / number * (len(todo) - number) / 60
+        console.print(
+            f"{stage.stage} {Path(stage.out).name}: {stage.steps:,} steps, {took:.1f} minutes; {number} of "
+            f"{len(todo)}" + (f", about {left:.0f} minutes left" if number < len(todo) else "")
+        )
 
 
 def minutes(stage: TrainConfig) -> float:

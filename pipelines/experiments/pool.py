@@ -7,8 +7,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -19,8 +19,12 @@ LOOK = 1.0
 """Seconds between looks of a worker for the process that began it."""
 
 
-def side_by_side(work: Callable[[Job], Result], jobs: Sequence[Job], workers: int) -> Iterator[tuple[Job, Result]]:
+def side_by_side(
+    work: Callable[[Job], Result], jobs: Sequence[Job], workers: int, after: Mapping[int, int] | None = None
+) -> Iterator[tuple[Job, Result]]:
     """Each job with its result, in the order in which they are done. work, jobs and results must be picklable.
+
+    after: places of jobs that are begun when another is done, with its place, which is before theirs.
 
     Raises what a job raises, at once; ValueError where a process died; KeyboardInterrupt also for SIGTERM. Those under
     way end by themselves (training saves first), those that wait are not begun.
@@ -32,9 +36,14 @@ def side_by_side(work: Callable[[Job], Result], jobs: Sequence[Job], workers: in
     pool = ProcessPoolExecutor(count, mp_context=spawn, initializer=_follow, initargs=(os.getpid(),))
     try:
         with terminated_as_interrupted():
-            under_way = {pool.submit(work, job): job for job in jobs}
-            for done in as_completed(under_way):
-                yield under_way[done], done.result()
+            after = after or {}
+            under_way = {pool.submit(work, job): place for place, job in enumerate(jobs) if place not in after}
+            while under_way:
+                for done in wait(under_way, return_when=FIRST_COMPLETED).done:
+                    place, result = under_way.pop(done), done.result()
+                    ready = (other for other, first in after.items() if first == place)
+                    under_way |= {pool.submit(work, jobs[other]): other for other in ready}
+                    yield jobs[place], result
     except BrokenProcessPool:
         raise ValueError(
             f"one of {count} processes died, of too little memory perhaps: run the same command again, with --workers 1"

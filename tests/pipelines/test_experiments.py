@@ -475,7 +475,7 @@ def test_an_experiment_goes_on_where_it_was_and_trains_nothing_twice(
     trained: list[str] = []
     monkeypatch.setattr(arm, "_train", partial(_noted, trained, arm._train))
     for module in (arm, experiment):  # a process of its own knows no patch
-        monkeypatch.setattr(module, "side_by_side", lambda work, jobs, workers: ((job, work(job)) for job in jobs))
+        monkeypatch.setattr(module, "side_by_side", _in_turn)
     short = replace(STAGES, prepare=lambda setting, console: None, exams=partial(_exams, shards))
     monkeypatch.setitem(EXPERIMENTS, "stages", short)
     found = run(short, setting, QUIET)
@@ -511,7 +511,7 @@ def test_every_experiment_asks_its_exams_and_writes_its_page(
     monkeypatch.setattr(objectives, "PHOTOS", 12)
     monkeypatch.setattr(objectives, "SKETCHES", 3)
     monkeypatch.setattr(experiment, "train_all", _lend)
-    monkeypatch.setattr(experiment, "side_by_side", lambda work, jobs, workers: ((job, work(job)) for job in jobs))
+    monkeypatch.setattr(experiment, "side_by_side", _in_turn)
     found = run(EXPERIMENTS[name], setting, QUIET)
     page = write_page(EXPERIMENTS[name], found, setting)
     assert page.with_suffix(".png").stat().st_size > 10_000
@@ -523,6 +523,10 @@ def test_every_experiment_asks_its_exams_and_writes_its_page(
         assert "`openmoji`: not asked, no folder of this name lay among the data." in text
         assert "Rank correlation (Spearman)" in text
     write_index(EXPERIMENTS, all_results(EXPERIMENTS, setting.pages), setting)
+
+
+def _in_turn(work: Any, jobs: Any, workers: int, after: Any = None) -> Any:
+    return ((job, work(job)) for job in jobs)
 
 
 def _few_scenes(ensure_run: Any, config: Any, name: str, console: Console) -> str:

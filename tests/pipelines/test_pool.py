@@ -38,6 +38,22 @@ def test_every_job_has_its_result() -> None:
     assert list(side_by_side(double, [], 2)) == []
 
 
+def test_a_job_is_begun_when_the_one_before_it_is_done(tmp_path: Path) -> None:
+    jobs = [
+        (str(tmp_path / name), str(tmp_path / needs) if needs else "")
+        for name, needs in (("a", ""), ("b", ""), ("c", "a"), ("d", "c"))
+    ]
+    done = list(side_by_side(make, jobs, 4, {2: 0, 3: 2}))
+    assert {job for job, _ in done} == set(jobs) and all(fine for _, fine in done)
+
+
+def make(job: tuple[str, str]) -> bool:
+    place, needs = job
+    there = not needs or Path(needs).exists()
+    Path(place).touch()
+    return there
+
+
 @pytest.mark.slow
 def test_what_fails_is_said_at_once_and_nothing_else_is_begun(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="the first is broken"):

@@ -6,9 +6,9 @@ import subprocess
 
 
 def commit() -> str:
-    """Short hash of what runs, with `-dirty` where tracked code differs from it (pages and pictures are what
-    benchmarks write: they do not count); empty outside a repository."""
-    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!*.md", ":!*.png")
+    """Short hash of what runs, with `-dirty` where tracked code differs from it (pages, pictures and
+    results are what benchmarks and experiments write: they do not count); empty outside a repository."""
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!*.md", ":!*.png", ":!docs")
     return _git("rev-parse", "--short", "HEAD") + ("-dirty" if changed else "")
 
 

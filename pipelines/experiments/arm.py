@@ -91,6 +91,11 @@ def both_stages(setting: Setting, seed: int) -> tuple[TrainConfig, TrainConfig]:
     return stage_one(setting, seed), stage_two(setting, seed)
 
 
+def begun_with(stage: TrainConfig, first: TrainConfig) -> TrainConfig:
+    """A later stage as the first one: it begins with what `first` begins with, the warm start included."""
+    return replace(stage, model=first.model, warm=first.warm)
+
+
 def scenes(setting: Setting) -> InstructionsConfig:
     """The scenes of shapeworld that experiments change: those of the recipe, or of `tiny` where it trains on others."""
     return instructions.RECIPES.get(setting.recipe, instructions.tiny)()

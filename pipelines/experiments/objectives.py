@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pipelines import instructions
-from pipelines.experiments.arm import Arm, Setting, blind, both_stages, chain
+from pipelines.experiments.arm import Arm, Setting, begun_with, blind, both_stages, chain
 from pipelines.experiments.exam import COARSE, Answers, Exam, Place, answers_of, facts_of
 from pipelines.experiments.experiment import Contrast, Experiment
 from pipelines.experiments.plots import forest
@@ -40,7 +40,7 @@ def arms(setting: Setting, seed: int) -> list[Arm]:
     """Two stages; all tasks at once for as many tokens, with and without the contrastive losses."""
     one, two = both_stages(setting, seed)
     steps = round(EQUAL_TOKENS * (one.steps + two.steps))
-    joint = replace(two, model=one.model, processor=replace(two.processor, tasks=TASKS), steps=steps)
+    joint = replace(begun_with(two, one), processor=replace(two.processor, tasks=TASKS), steps=steps)
     contrastive = replace(joint, loss=replace(joint.loss, contrastive=WEIGHT))
     return [
         chain(setting, "sequential", one, two, about="stage I, then stage II"),

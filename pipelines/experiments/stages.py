@@ -7,7 +7,7 @@ from dataclasses import replace
 from rich.console import Console
 
 from pipelines import instructions
-from pipelines.experiments.arm import Arm, Setting, blind, both_stages, chain
+from pipelines.experiments.arm import Arm, Setting, begun_with, blind, both_stages, chain
 from pipelines.experiments.exam import Exam, exam_of
 from pipelines.experiments.experiment import Experiment
 from pipelines.experiments.plots import forest
@@ -24,7 +24,7 @@ def arms(setting: Setting, seed: int) -> list[Arm]:
     questions = replace(two, loss=replace(two.loss, grounding=0.0))
 
     def longer(stage: TrainConfig) -> TrainConfig:
-        return replace(stage, steps=one.steps + two.steps, model=one.model)
+        return replace(begun_with(stage, one), steps=one.steps + two.steps)
 
     return [
         chain(setting, "both", one, two, about="stage I, then stage II, with grounding in both"),

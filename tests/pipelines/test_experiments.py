@@ -125,6 +125,9 @@ def test_a_tower_from_nothing_is_trained_first() -> None:
     stages = chain(setting, "x", stage_one(setting, 0), stage_two(setting, 0)).stages
     assert [stage.stage for stage in stages] == ["tower", "pretrain", "finetune"]
     assert stages[1].model.base == f"{stages[0].out}/bundle"
+    for name, each in EXPERIMENTS.items():
+        for one in each.arms(setting, 0) if name != "crowds" else ():  # these go on from the model of the package
+            assert one.stages[0].stage == "tower", f"{one.name} of {name}"
 
 
 @pytest.mark.parametrize(

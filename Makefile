@@ -101,7 +101,7 @@ bench-loader: $(READY)  ## measure the loader of sketchlm, write benchmarks/load
 bench-loop: $(READY)  ## measure the training loop against a bare one, write benchmarks/loop.md
 	@$(PY) -m benchmarks.loop $(ARGS)
 
-bench-learn: $(READY)  ## train and judge the model and its blind twin (ARGS="--help": experiments), write benchmarks/learn.md (hours)
+bench-learn: $(READY)  ## train and judge a model and its blind twin, write benchmarks/learn.md (hours)
 	@$(PY) -m benchmarks.learn $(ARGS)
 
 bench-index: $(READY)  ## index and plan annotation files of the true size of Objects365 and Open Images (made up; 8 GB)

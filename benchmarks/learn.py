@@ -1,10 +1,7 @@
-"""`make bench-learn`: does it learn from the sketch? Trains arms that differ in one thing, judges all on unseen scenes.
+"""`make bench-learn`: does it learn from the sketch? Trains a model and its blind twin, judges both on unseen scenes.
 
-    python -m benchmarks.learn --recipe learn                 the model and its blind twin
-    python -m benchmarks.learn --recipe learn --experiment stages      stage I on / off, equal compute
-    python -m benchmarks.learn --recipe learn --experiment connector   frozen / LoRA / full
-
-Every arm goes on where it was stopped; benchmarks/learn.md is made from out/learn/*.json.
+Both go on where they were stopped; benchmarks/learn.md is made from out/learn/*.json. What differs between ways to
+train is what `make experiments` tells.
 """
 
 from __future__ import annotations
@@ -41,9 +38,6 @@ class Options:
     """What to train and judge."""
 
     recipe: Literal["tiny", "learn"] = "learn"
-    experiment: Literal["main", "stages", "connector"] = "main"
-    arms: tuple[str, ...] = ()
-    """Only these arms of the experiment; empty = all."""
     out: str = "out/learn"
     seed: int = 0
     threads: int = 2
@@ -63,33 +57,22 @@ class Arm:
 
 
 def arms_of(options: Options) -> list[Arm]:
-    """The arms of an experiment; all start from the same warm tower but the blind twin, which never saw a sketch."""
+    """The model and its blind twin, which never sees a sketch."""
     first = replace(pretrain.RECIPES[options.recipe](), seed=options.seed, threads=options.threads)
     second = replace(finetune.RECIPES[options.recipe](), seed=options.seed, threads=options.threads)
-    if options.experiment == "main":
-        return [chain(options, "sketch", first, second), chain(options, "blind", first, second, blind=True)]
-    if options.experiment == "stages":
-        long = replace(second, steps=second.steps + first.steps)
-        return [chain(options, "sketch", first, second), chain(options, "no-stage-one", None, long)]
-    arms = [chain(options, "sketch", first, second)]
-    for how in ("lora", "frozen"):
-        one, two = (replace(c, model=replace(c.model, connector=how)) for c in (first, second))
-        arms.append(chain(options, f"connector-{how}", one, two))
-    return arms
+    return [chain(options, "sketch", first, second), chain(options, "blind", first, second, blind=True)]
 
 
-def chain(options: Options, name: str, first: TrainConfig | None, second: TrainConfig, blind: bool = False) -> Arm:
-    """Warm start (where the recipe has one), stage I, stage II, each from the one before; the warm start is shared by
-    all that see."""
+def chain(options: Options, name: str, first: TrainConfig, second: TrainConfig, blind: bool = False) -> Arm:
+    """Warm start (where the recipe has one), stage I, stage II, each from the one before."""
     begin = pretrain.RECIPES[options.recipe]()
     configs: list[TrainConfig] = []
     if begin.warm.steps:
         tower = replace(warm_start(begin), seed=options.seed, threads=options.threads)
         configs.append(replace(tower, out=f"{options.out}/{'blind' if blind else 'shared'}/tower"))
     for config, place in ((first, "pretrain"), (second, "finetune")):
-        if config is not None:
-            model = replace(config.model, base=f"{configs[-1].out}/bundle" if configs else begin.model.base)
-            configs.append(replace(config, model=model, out=f"{options.out}/{name}/{place}"))
+        model = replace(config.model, base=f"{configs[-1].out}/bundle" if configs else begin.model.base)
+        configs.append(replace(config, model=model, out=f"{options.out}/{name}/{place}"))
     if blind:
         configs = [replace(c, processor=replace(c.processor, blind=True)) for c in configs]
     return Arm(name, tuple(configs), blind)
@@ -140,8 +123,6 @@ def main() -> None:
         instructions.ensure(recipe, console)
     code = commit()
     for arm in arms:
-        if options.arms and arm.name not in options.arms:
-            continue
         place = Path(options.out) / f"{arm.name}.json"
         before = json.loads(place.read_text())["seconds"] if place.is_file() else 0.0
         seconds = before + train_arm(arm, console)
@@ -155,46 +136,28 @@ def main() -> None:
 
 
 def write_page(records: dict[str, dict[str, Any]], options: Options) -> None:
-    """`learn.md` over what was written by hand, and the curves: each experiment whose arms are all there is written
-    anew, another stays as the page has it."""
+    """`learn.md` over what was written by hand, and the curves; where an arm is missing the table stays as it was."""
     parts = [
         "# Does it learn from the sketch?",
-        "`make bench-learn` trains arms that differ in one thing and judges all on the same unseen scenes with unseen\n"
+        "`make bench-learn` trains a model and its blind twin and judges both on the same unseen scenes with unseen\n"
         "sketches. `python -m benchmarks.learn --help` says how; 95 % intervals are over images drawn anew.",
         f"Recipe `{options.recipe}`.",
     ]
     made, _, by_hand = PAGE.read_text().partition(BY_HAND) if PAGE.is_file() else ("", "", "")
-    kept = {part.partition("\n")[0]: part.strip() for part in made.split("\n## ")[1:]}
-    for title, names, text in EXPERIMENTS:
-        there = [records[name] for name in names if name in records]
-        if len(there) == len(names):
-            parts += [f"## {title}", text, table_of(there), costs_of(there)]
-            if title == MAIN:
-                draw_curves(there)
-                parts.append(f"![The loss of each task over the steps of stage II]({CURVES.name})")
-        elif title in kept:
-            parts.append(f"## {kept[title]}")
+    there = [records[name] for name in ("sketch", "blind") if name in records]
+    if len(there) == 2:
+        parts += [TITLE, TEXT, table_of(there), costs_of(there)]
+        draw_curves(there)
+        parts.append(f"![The loss of each task over the steps of stage II]({CURVES.name})")
+    elif TITLE in made:
+        parts.append(made[made.index(TITLE) :].strip())
     PAGE.write_text("\n\n".join([*parts, BY_HAND, by_hand.strip()]) + "\n")
 
 
-MAIN = "The model and its blind twin"
-EXPERIMENTS = (
-    (
-        MAIN,
-        ("sketch", "blind"),
-        "The twin is trained and judged in the same way, but every sketch is a white page. Shuffled: the model gets\n"
-        "the sketch of another question. Constant: the best answer that is always the same (for boxes the mean box).",
-    ),
-    (
-        "Stage I on / off, equal steps",
-        ("sketch", "no-stage-one"),
-        "Without stage I, stage II is as much longer. Both start from the same warm tower.",
-    ),
-    (
-        "Connector: full, LoRA, frozen",
-        ("sketch", "connector-lora", "connector-frozen"),
-        "In both stages. The connector was made from nothing: frozen is a random map, unlike that of a LLaVA.",
-    ),
+TITLE = "## The model and its blind twin"
+TEXT = (
+    "The twin is trained and judged in the same way, but every sketch is a white page. Shuffled: the model gets\n"
+    "the sketch of another question. Constant: the best answer that is always the same (for boxes the mean box)."
 )
 
 

@@ -34,7 +34,7 @@ def main() -> None:
             return
         results = old_results(setting, experiment.name) if setting.page_only else run(experiment, setting, console)
         page = write_page(experiment, results, setting)
-        write_index(EXPERIMENTS, all_results(EXPERIMENTS, setting.pages), setting)
+        write_index(EXPERIMENTS, all_results(EXPERIMENTS, setting.pages_folder), setting)
         console.print(f"page: [bold]{page}[/]")
 
 
@@ -43,7 +43,7 @@ def show_all(setting: Setting, console: Console) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for title in ("NAME=", "question", "results"):
         table.add_column(title)
-    found = all_results(EXPERIMENTS, setting.pages)
+    found = all_results(EXPERIMENTS, setting.pages_folder)
     for name, experiment in EXPERIMENTS.items():
         there = found.get(name)
         table.add_row(name, experiment.title, f"{there.date}, {len(there.seeds)} seeds" if there else "none yet")

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -24,6 +25,11 @@ from sketchlm.weights import shipped
 
 MINUTES = "minutes"
 """File of a stage's folder: how long it took."""
+SHARDS = "shards"
+"""Another: what it was trained on."""
+
+
+PAGES = "docs/experiments"
 
 
 @dataclass(frozen=True)
@@ -45,12 +51,19 @@ class Setting:
     ask with; empty = $SKETCH_DATA_DIR, else data. Those that are missing are left out."""
     out: str = "out/experiments"
     """Bundles and answers, which are used again where they are there."""
-    pages: str = "docs/experiments"
-    """Pages, their results and plots."""
+    pages: str = ""
+    """Pages, their results and plots; empty = docs/experiments, or `pages` in `out` for fewer seeds or questions than
+    usual, so that a try replaces nothing."""
     page_only: bool = False
     """Write the page from the results that are there."""
     dry_run: bool = False
     """Say what would be trained, and stop."""
+
+    @property
+    def pages_folder(self) -> str:
+        """Where the pages go."""
+        is_try = len(self.seeds) < len(Setting.seeds) or self.number < Setting.number
+        return self.pages or (f"{self.out}/pages" if is_try else PAGES)
 
     def __post_init__(self) -> None:
         if len(set(self.seeds)) < len(self.seeds) or not self.seeds:
@@ -110,10 +123,12 @@ def shards_of(setting: Setting, name: str) -> str:
 def chain(setting: Setting, name: str, *stages: TrainConfig, about: str = "") -> Arm:
     """An arm of these stages. Each lies in a folder that is named after all that decides it, so that arms, and
     experiments, that begin alike share what they begin with; the first keeps its own base. A tower that is made from
-    nothing is trained before, as `make pretrain` does."""
+    nothing is trained before, as `make pretrain` does: the same one for all arms of a seed but those that are blind."""
     placed: list[TrainConfig] = []
     if stages[0].warm.steps and stages[0].model.base == "tiny":
-        stages = (warm_start(stages[0]), *stages)
+        one = stage_one(setting, stages[0].seed)
+        blind = replace(one.processor, blind=stages[0].processor.blind)
+        stages = (warm_start(replace(one, processor=blind)), *stages)
     for stage in stages:
         if placed:
             stage = replace(stage, model=replace(stage.model, base=f"{placed[-1].out}/bundle"))
@@ -153,9 +168,9 @@ def train_all(arms: Sequence[Arm], setting: Setting, console: Console) -> None:
     KeyboardInterrupt where it was asked to stop.
     """
     places = {stage.out: stage for arm in arms for stage in arm.stages}
-    todo = [stage for place, stage in places.items() if not is_bundle(f"{place}/bundle")]
-    for stage in todo:
+    for stage in places.values():
         make_missing(stage.loader.shards, stage, console)
+    todo = [stage for stage in places.values() if not _is_made(stage)]
     made_by = {f"{stage.out}/bundle": number for number, stage in enumerate(todo)}
     after = {number: made_by[one.model.base] for number, one in enumerate(todo) if one.model.base in made_by}
     began = time.monotonic()
@@ -165,6 +180,41 @@ def train_all(arms: Sequence[Arm], setting: Setting, console: Console) -> None:
             f"{stage.stage} {Path(stage.out).name}: {stage.steps:,} steps, {took:.1f} minutes; {number} of "
             f"{len(todo)}" + (f", about {left:.0f} minutes left" if number < len(todo) else "")
         )
+
+
+def _is_made(stage: TrainConfig) -> bool:
+    """Whether its bundle is there. Raises ValueError where it was made with other settings, or of other shards."""
+    if not is_bundle(f"{stage.out}/bundle"):
+        return False
+    place = Path(stage.out)
+    there, here = _flat_settings(place), settings_of(stage)
+    if differ := [name for name, value in here.items() if name in there and there[name] != value]:
+        raise ValueError(f"{place} was trained with another {differ[0]}: remove it to train it again")
+    if (place / SHARDS).is_file() and (place / SHARDS).read_text() != _shards_digest(stage):
+        raise ValueError(f"{place} was trained on other shards than lie in {stage.loader.shards}: remove it")
+    return True
+
+
+def _flat_settings(place: Path) -> dict[str, Any]:
+    """What its settings file has, as `settings_of` names it."""
+    found: dict[str, Any] = {}
+
+    def walk(node: Any, name: str) -> None:
+        if isinstance(node, dict) and node:
+            for key, value in node.items():
+                walk(value, f"{name}.{key}" if name else key)
+        else:
+            found[name] = node
+
+    walk(json.loads((place / "settings.json").read_text()), "")
+    return found
+
+
+def _shards_digest(stage: TrainConfig) -> str:
+    """Of what the shards were made with."""
+    place = Path(stage.loader.shards)
+    file = place if place.is_file() else place / "settings.json"
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:12] if file.is_file() else ""
 
 
 def minutes(stage: TrainConfig) -> float:
@@ -186,6 +236,7 @@ def _train(config: TrainConfig) -> float:
         took = before + (time.monotonic() - began) / 60
         Path(config.out).mkdir(parents=True, exist_ok=True)
         (Path(config.out) / MINUTES).write_text(f"{took:.3f}\n")
+        (Path(config.out) / SHARDS).write_text(_shards_digest(config))
     return took
 
 

@@ -13,32 +13,38 @@ from pipelines.experiments.exam import Drawings
 from pipelines.experiments.plots import TASK_WORDS, markdown
 from pipelines.experiments.results import Results
 from pipelines.gaps import all_traits, tower_features
-from sketchgen.gap import Measured, measure
+from sketchgen.gap import Measured
+from sketchgen.gap.distance import Rows, differences, kernel_distance
 from sketchgen.gap.pool import LEAST
 
 TASKS: Final = ("sbir", "bbox")
 """In which a loss is looked at."""
 
 
-def measured(drawings: Sequence[Drawings]) -> list[Measured]:
-    """Their traits and what the tower of the demonstration model makes of them."""
-    features = tower_features([one.images for one in drawings], lambda number: None, device="cpu")
-    return [
-        Measured(all_traits(one.images), one.categories, seen) for one, seen in zip(drawings, features, strict=True)
-    ]
-
-
 def distances(own: Drawings, others: Sequence[Drawings]) -> list[dict[str, float | None]]:
-    """Of each from `own`: `shape` (mean Wasserstein distance of the traits, in pooled spreads) and `tower` (MMD², class
-    by class), of as many drawings of each class that both have; None where these are fewer than LEAST."""
-    first, *rest = measured([own, *others])
+    """Of each from `own`: `shape` (mean Wasserstein distance of the traits, in pooled spreads) and `tower` (MMD² of
+    what the tower of the demonstration model makes of them, class by class), of as many drawings of each class that
+    both have; None where these are fewer than LEAST."""
+    features = tower_features([one.images for one in (own, *others)], lambda number: None, device="cpu")
+    first, *rest = (
+        Measured(all_traits(one.images), one.categories, seen)
+        for one, seen in zip((own, *others), features, strict=True)
+    )
     found: list[dict[str, float | None]] = []
     for one in rest:
-        sides = _paired(first, one)
-        gap = measure(*sides).apart if len(sides[0].categories) >= LEAST else None
-        shape, tower = (gap.shape, gap.tower) if gap else (None, None)
-        found.append({"shape": shape.value if shape else None, "tower": tower.value if tower else None})
+        a, b = _paired(first, one)
+        if len(a.categories) < LEAST:
+            found.append({"shape": None, "tower": None})
+            continue
+        _, shape = differences(a.traits, b.traits)
+        found.append({"shape": shape.value, "tower": kernel_distance(_rows(a), _rows(b)).value})
     return found
+
+
+def _rows(side: Measured) -> Rows:
+    names = sorted(set(side.categories))
+    assert side.features is not None
+    return Rows(side.features, np.array([names.index(name) for name in side.categories]))
 
 
 def _paired(a: Measured, b: Measured) -> tuple[Measured, Measured]:
@@ -70,15 +76,16 @@ def losses(results: Results, arm: str, exam: str, own: str) -> dict[str, list[fl
 
 
 def ranks(rows: Sequence[dict[str, Any]]) -> dict[str, list[float]]:
-    """Spearman's rank correlation of each distance with the mean of each loss, and the chance of one as far from 0 were
-    there none; [] for fewer than four."""
-    found: dict[str, list[float]] = {}
-    for distance in ("shape", "tower"):
-        for task in TASKS:
-            asked = [row for row in rows if row[task] and row[distance] is not None]
-            pairs = [(row[distance], float(np.mean(row[task]))) for row in asked]
-            told = stats.spearmanr(*zip(*pairs, strict=True)) if len(pairs) > 3 else None
-            found[f"{distance}, {TASK_WORDS[task]}"] = [float(told.statistic), float(told.pvalue)] if told else []
+    """Of each task Spearman's rank correlation of the distance in the tower with the mean loss, the chance of one as
+    far from 0 were there none, and the number of pairs; tasks of fewer than four are left out. Not of the distance in
+    shape, which is the larger the fewer drawings there are."""
+    found = {}
+    for task in TASKS:
+        asked = [row for row in rows if row[task] and row["tower"] is not None]
+        pairs = [(row["tower"], float(np.mean(row[task]))) for row in asked]
+        if len(pairs) > 3 and all(len(set(side)) > 1 for side in zip(*pairs, strict=True)):
+            told = stats.spearmanr(*zip(*pairs, strict=True))
+            found[task] = [float(told.statistic), float(told.pvalue), len(pairs)]
     return found
 
 
@@ -97,12 +104,15 @@ def _said(distance: float | None, places: int) -> str:
     return "too few" if distance is None else f"{distance:.{places}f}"
 
 
-def ranks_told(found: dict[str, list[float]], number: int) -> str:
+def ranks_told(found: dict[str, list[float]]) -> str:
     """The correlations in words."""
-    said = [f"{name} {told[0]:+.2f} (p = {told[1]:.2g})" for name, told in found.items() if told]
+    said = [
+        f"{TASK_WORDS[task]} {rank:+.2f} (p = {chance:.2g}, {number:.0f} lines)"
+        for task, (rank, chance, number) in found.items()
+    ]
     return (
-        f"Rank correlation (Spearman) of distance and loss over {number} lines: {'; '.join(said) or 'too few'}. p: by "
-        "chance, were the lines independent; those of one kind are not."
+        f"Rank correlation (Spearman) of the distance in the tower and the loss: {'; '.join(said) or 'too few lines'}. "
+        "p: by chance, were the lines independent; those of one kind are not."
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 
 from data_manifests.vocabulary import vocabulary
 from pipelines.experiments.arm import Setting
-from pipelines.experiments.exam import Sketch
+from pipelines.gaps import Sketch
 from pipelines.mixtures import MixtureConfig, data_folder
 from sketchgen.bank import VAL_SHARE, SketchBank
 from sketchgen.banks import BankConfig, bank_settings, build_bank
@@ -36,22 +36,17 @@ def bank_folder(setting: Setting, bank: People) -> Path | None:
     return root if root.is_dir() else None
 
 
-def whole_bank(name: People, folder: Path) -> tuple[SketchBank, list[dict[str, Any]]]:
+def whole_bank(name: People | Literal["sketchvcl"], folder: Path) -> tuple[SketchBank, list[dict[str, Any]]]:
     """A bank under shapeworld's names with the drawings of both splits, and what identifies them."""
     parts: list[tuple[SketchBank, float]] = []
     facts = []
     splits: tuple[tuple[Literal["train", "val"], float], ...] = (("train", 1 - VAL_SHARE), ("val", VAL_SHARE))
     for split, share in splits:
         config = BankConfig(name, root=str(folder), split=split)
-        parts.append((matched(config), share))
         facts.append(bank_settings(config))
+        bank = build_bank(config)
+        parts.append((MatchedBank(bank, vocabulary().match(list(CLASSES), bank.categories, "", name)), share))
     return MixedBank(parts), facts
-
-
-def matched(config: BankConfig) -> MatchedBank:
-    """A bank under the names of shapeworld's classes."""
-    bank = build_bank(config)
-    return MatchedBank(bank, vocabulary().match(list(CLASSES), bank.categories, "", config.name))
 
 
 def of_bank(asked: Asked, bank: SketchBank, again: str = "") -> Sketch:
@@ -69,13 +64,17 @@ def folders_of(setting: Setting) -> dict[str, str]:
     return {name: folder.resolve().name for name in PEOPLE if (folder := bank_folder(setting, name))}
 
 
-def people_told(folders: dict[str, str], counts: dict[str, int]) -> list[str]:
-    """What each bank was, or that it was not there; counts: of its drawings."""
+def people_told(folders: dict[str, str], counts: dict[str, list[int]]) -> list[str]:
+    """What each bank was, or that it was not there; counts: of its drawings, and of their classes."""
     said = []
     for name in PEOPLE:
         few = "; so few that its intervals are of classes drawn anew" if name in FEW else ""
         if name in folders:
-            what = f"read from the folder `{folders[name]}`, {counts[name]:,} drawings of classes of shapeworld{few}."
+            drawings, classes = counts[name]
+            what = (
+                f"read from the folder `{folders[name]}`, {drawings:,} drawings of {classes} classes, those that it "
+                f"shares with shapeworld{few}; other classes may be otherwise."
+            )
         else:
             what = "not asked, no folder of this name lay among the data."
         said.append(f"`{name}`: {what}")

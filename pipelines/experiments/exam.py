@@ -10,10 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from data_manifests.schema import Condition, Measured
+from pipelines.gaps import Sketch
 from sketchlm.answer import Question
 from sketchlm.bundle import Bundle
 from sketchlm.evaluation.asking import EntryPlan, ask, questions_of_plan, say
@@ -37,10 +35,8 @@ FIGURES: dict[str, str] = {
 }
 """The figure of each task that experiments look at, unless they say otherwise."""
 CONTROLS: tuple[Condition, ...] = ("asked", "shuffled", "blank")
-Sketch = NDArray[np.uint8]
-"""[256, 256], dark on white."""
-
-
+Keep = partial[bool] | None
+"""Whether an Asked is kept; None = all are."""
 Place = tuple[str, str]
 """Task and condition of answers."""
 COARSE_MEASURES = {"first 10 kept": mean}
@@ -109,10 +105,10 @@ def exam_of(
     tasks: Sequence[Measured] = ("sbir", "count", "bbox", "vqa"),
     number: int = 500,
     conditions: Sequence[Condition] = CONTROLS,
-    keep: Callable[[Asked], bool] = lambda asked: True,
+    keep: Keep = None,
 ) -> Exam:
-    """The questions that lie in a folder of shards, as they are asked there, and its controls. keep: which of
-    them."""
+    """The questions that lie in a folder of shards, as they are asked there, and its controls. keep: which of them, a
+    function of an Asked; its other arguments identify it."""
     plans = {
         (task, how): EntryPlan(name, task, "", "seen", how, number, examples=False)
         for task in tasks
@@ -127,6 +123,7 @@ def exam_of(
         }
 
     facts = facts_of(shards, tasks=list(tasks), number=number, conditions=list(conditions))
+    facts |= {"kept": dict(keep.keywords)} if keep else {}
     return Exam(name, answers, facts, partial(_constants, shards, tasks, number, keep))
 
 
@@ -178,9 +175,9 @@ def drawn_exam(
     return Exam(name, answers, facts, drawings=shown_drawings)
 
 
-def _kept(plan: EntryPlan, samples: Samples, keep: Callable[[Asked], bool]) -> list[Asked]:
+def _kept(plan: EntryPlan, samples: Samples, keep: Keep) -> list[Asked]:
     everything = questions_of_plan(replace(plan, number=0, condition="asked"), samples)
-    chosen = spread([one for one in everything if keep(one)], plan.number, plan.seed)
+    chosen = spread([one for one in everything if keep is None or keep(one)], plan.number, plan.seed)
     return under(chosen, plan.condition, plan.seed)
 
 
@@ -208,7 +205,7 @@ def answers_of(task: Measured, records: Sequence[AnswerRecord]) -> Answers:
     return Answers(task, rows, [record.image for record in records])
 
 
-def _constants(shards: str, tasks: Sequence[Measured], number: int, keep: Callable[[Asked], bool]) -> dict[str, float]:
+def _constants(shards: str, tasks: Sequence[Measured], number: int, keep: Keep) -> dict[str, float]:
     told = [task for task in tasks if task != "boxes"]  # nobody always says the same boxes
     samples = Samples(shards) if told else None
     found: dict[str, float] = {}

@@ -19,6 +19,7 @@ from pipelines.experiments.arm import Arm, Setting, minutes, train_all
 from pipelines.experiments.exam import FIGURES, Answers, Exam, Place
 from pipelines.experiments.pool import side_by_side
 from pipelines.experiments.results import ArmFacts, Outcome, Results, effect_of, outcome_of, read_results
+from sketchlm.evaluation.measures import FIELDS
 from sketchlm.evaluation.record import write_text
 from sketchlm.loading import open_model, processor_of
 from sketchlm.threads import pin_threads
@@ -111,7 +112,7 @@ def page_name(setting: Setting, name: str) -> str:
 
 def results_file(setting: Setting, name: str) -> Path:
     """Where the results of an experiment lie, beside its page."""
-    return Path(setting.pages) / f"{page_name(setting, name)}.json"
+    return Path(setting.pages_folder) / f"{page_name(setting, name)}.json"
 
 
 def old_results(setting: Setting, name: str) -> Results:
@@ -147,6 +148,7 @@ def gather(experiment: Experiment, exams: Sequence[Exam], arms: dict[int, list[A
         commit=commit(),
         recipe=setting.recipe,
         seeds=list(setting.seeds),
+        threads=setting.threads,
         number=setting.number,
         minutes=sum(fact.minutes for fact in facts) * len(setting.seeds),
         arms=facts,
@@ -210,8 +212,11 @@ def answers_file(setting: Setting, exam: Exam, arm: Arm) -> Path:
 
 
 def read_answers(setting: Setting, exams: Sequence[Exam], arm: Arm) -> Answered:
-    """What `_answer` wrote."""
+    """What `_answer` wrote. Raises ValueError for answers whose columns are not today's."""
     stored = {exam.name: json.loads(answers_file(setting, exam, arm).read_text()) for exam in exams}
+    for exam in exams:
+        if any(list(FIELDS[task]) != there for task, there in stored[exam.name].get("fields", {}).items()):
+            raise ValueError(f"{answers_file(setting, exam, arm)} is of an older version: remove it to ask again")
     answers = {
         name: {(found["task"], found["condition"]): Answers(*found["answers"]) for found in one["answers"]}
         for name, one in stored.items()
@@ -236,13 +241,12 @@ def _answer(arm: Arm, name: str, setting: Setting) -> float:
         if path.is_file():
             continue
         start = time.monotonic()
-        given = [
-            {"task": task, "condition": condition, "answers": found}
-            for (task, condition), found in exam.answers(bundle, processor).items()
-        ]
+        found = exam.answers(bundle, processor)
+        given = [{"task": task, "condition": how, "answers": rows} for (task, how), rows in found.items()]
         record = {
             "exam": exam.name,
             "facts": dict(exam.facts),
+            "fields": {task: list(FIELDS[task]) for task, _ in found if task in FIELDS},
             "answers": given,
             "minutes": (time.monotonic() - start) / 60,
             "parameters": parameters,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,10 +14,11 @@ from pipelines.experiments.exam import FIGURES
 from pipelines.experiments.experiment import Experiment, page_name
 from pipelines.experiments.plots import TASK_WORDS, forest, markdown
 from pipelines.experiments.results import Outcome, Results, seeds_to_settle
-from pipelines.experiments.signs import Sign, signs
+from pipelines.experiments.signatures import signatures
 from sketchlm.evaluation.record import write_text
+from sketchlm.evaluation.report import Signature
 
-MARK: Final = re.compile(r"<!-- What follows is written by hand, of the run of (.+?); what stands above is made. -->")
+MARK: Final = re.compile(r"<!-- What follows is written by hand, of the figures (\w+); what stands above is made. -->")
 CONDITION_WORDS: Final = {
     "asked": "",
     "shuffled": "another's sketch",
@@ -24,35 +27,38 @@ CONDITION_WORDS: Final = {
     "other": "another's colour",
     "words": "white page and words",
     "text": "class and colour in words",
+    "search": "by its search",
+    "reranked": "by its search, then asked",
     "pooled": "untrained search",
-    "exhaustive": "every photo asked",
-    "reranked": "search, then asked",
     "pooled-reranked": "untrained search, then asked",
 }
+EARLIER: Final = "*Written of the figures of an earlier run, before those above.*"
 UNWRITTEN: Final = "**What it means.** Not written yet.\n\n**What would change our mind.** Not written yet."
 METHOD: Final = """Figures are means over the seeds. Intervals (95 %) hold what other seeds would give (Student's t) and
-what other images would give (bootstrap of the mean over seeds), in quadrature; tower and training scenes are the same
-for all seeds. Effects are differences on the same questions, seed by seed. One is *clear* where its interval leaves out
-0; else it is within the noise, and the verdict says with how many seeds there would be an even chance to settle it,
-were size and spread what they seem."""
+what other images would give, of galleries other sketches (bootstrap of the mean over seeds), in quadrature; the scenes
+of training are the same for all seeds, and so is the tower where the recipe has one that comes with the package.
+Effects are differences on the same questions, seed by seed. One is *clear* where its interval leaves out 0; else it is
+within the noise, and the verdict says with how many seeds there would be an even chance to settle it, were size and
+spread what they seem."""
 
 
-SIGNS: Final = """Four ways to fail that the project's notes on the paper tell to watch for, looked for in all
-results above by the limits of the evaluation reports. One is seen, or not, only where the interval says so."""
+SIGNATURES: Final = """Four ways to fail that the project's notes on the paper tell to watch for, looked for by the
+limits of the evaluation reports: the first in `connector`, the second in `styles` and `sources`, the third in every
+experiment that asks both, the last in `crowds`. One is seen, or not, only where the interval says so."""
 INDEX: Final = """The paper's claims and its open questions, at a scale that a laptop trains: shapeworld and a LLaVA of
 2.6 million parameters. `make experiments NAME=...` makes a page anew, and this list; what stands below the figures of a
 page was written by hand."""
 
 
 def write_page(experiment: Experiment, results: Results, setting: Setting) -> Path:
-    """Write plot and page; returns the page's path. What people wrote below the mark stays, and says of which run it
-    was written."""
-    page = Path(setting.pages) / f"{page_name(setting, experiment.name)}.md"
+    """Write plot and page; returns the page's path. What people wrote below the mark stays, and says so where it was
+    written of other figures."""
+    page = Path(setting.pages_folder) / f"{page_name(setting, experiment.name)}.md"
     page.parent.mkdir(parents=True, exist_ok=True)
     picture = page.with_suffix(".png")
     draw(experiment, results, picture)
-    this = f"{results.date}, commit {results.commit}"
-    of_run, by_hand = read_by_hand(page.read_text() if page.is_file() else "", this)
+    this = digest_of(results)
+    written_of, by_hand = read_by_hand(page.read_text() if page.is_file() else "", this)
     parts = [
         f"# {experiment.title}",
         experiment.question,
@@ -65,23 +71,29 @@ def write_page(experiment: Experiment, results: Results, setting: Setting) -> Pa
         *(["## Effects", effects_table(results), by_chance(results)] if results.effects else []),
         *([told] if (told := experiment.told(results)) else []),
         f"![{experiment.title}]({picture.name})",
-        f"<!-- What follows is written by hand, of the run of {of_run}; what stands above is made. -->",
-        *([f"*Written of the run of {of_run}, before the figures above.*"] if of_run != this else []),
+        f"<!-- What follows is written by hand, of the figures {written_of}; what stands above is made. -->",
+        *([EARLIER] if written_of != this else []),
         by_hand or UNWRITTEN,
     ]
     write_text(page, "\n\n".join(parts) + "\n")
     return page
 
 
+def digest_of(results: Results) -> str:
+    """Of the figures, to three places: the same where they are, whenever and by whatever code they were worked out."""
+    told = [[*one.model_dump(exclude={"values", "error", "single"}).values(), *(f"{v:.3f}" for v in one.values)]
+            for one in results.outcomes]  # fmt: skip
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:8]
+
+
 def read_by_hand(text: str, this: str) -> tuple[str, str]:
-    """Of which run the text below the mark was written, and the text; `this` run where nobody has written anything.
-    To renew the text for a run, its mark is given that run's name."""
+    """Of which figures the text below the mark was written, and the text; of `this` where nobody has written anything.
+    To renew the text for other figures, its mark is given their digest (see `digest_of`)."""
     mark = MARK.search(text)
     by_hand = text[mark.end() :].strip() if mark else ""
     if not mark or not by_hand or by_hand == UNWRITTEN:
         return this, ""
-    head, _, rest = by_hand.partition("\n\n")
-    return mark[1], rest if head.startswith("*Written of the run of ") else by_hand
+    return mark[1], by_hand.removeprefix(EARLIER).strip()
 
 
 def command_of(results: Results) -> str:
@@ -94,6 +106,10 @@ def command_of(results: Results) -> str:
         own.append("--seeds " + " ".join(map(str, results.seeds)))
     if results.number != usual.number:
         own.append(f"--number {results.number}")
+    if results.threads != usual.threads:
+        own.append(f"--threads {results.threads}")
+    if results.extra.get("folders"):
+        own.append("--data DIR")
     given = f' ARGS="{" ".join(own)}"' if own else ""
     return f"make experiments NAME={results.name}{given}"
 
@@ -125,7 +141,7 @@ def figures_table(results: Results) -> str:
         (one.exam, one.condition, one.task, one.figure) for one in results.outcomes if not one.is_effect
     ):
         cells = [results.find(arm, exam, task, figure, condition) for arm in arms]
-        constant = results.constants.get(exam, {}).get(task) if condition == "asked" else None
+        constant = results.constants.get(exam, {}).get(task) if condition not in ("shuffled", "blank") else None
         words = CONDITION_WORDS.get(condition, condition)
         lines.append(
             [f"{exam}, {words}" if words else exam, f"{TASK_WORDS.get(task, task)} {figure}"]
@@ -177,8 +193,9 @@ def verdict(outcome: Outcome) -> str:
 
 def _facts(results: Results) -> str:
     seeds = ", ".join(map(str, results.seeds))
+    threads = "one thread" if results.threads == 1 else f"{results.threads} threads"
     return (
-        f"recipe `{results.recipe}`, seeds {seeds}; {results.minutes:.0f} minutes of one thread in all, what arms and "
+        f"recipe `{results.recipe}`, seeds {seeds}; {results.minutes:.0f} minutes of {threads} in all, what arms and "
         f"experiments share counted each time; {results.date}, commit {results.commit}"
     )
 
@@ -203,11 +220,11 @@ def write_index(experiments: Mapping[str, Experiment], results: Mapping[str, Res
     rows = [["experiment", "question", "results", "effects: clear, of all", "what it means"]]
     for name, experiment in experiments.items():
         there = {page: one for page, one in results.items() if one.name == name}
-        rows += [_index_row(Path(setting.pages) / f"{page}.md", experiment, one) for page, one in there.items()]
+        rows += [_index_row(Path(setting.pages_folder) / f"{page}.md", experiment, one) for page, one in there.items()]
         rows += [] if there else [[name, experiment.title, "none yet", "", ""]]
-    parts = ["# Experiments", INDEX, markdown(rows), "## The paper's failure signatures", SIGNS]
-    index = Path(setting.pages) / "README.md"
-    write_text(index, "\n\n".join([*parts, signs_table(signs(list(results.values())))]) + "\n")
+    parts = ["# Experiments", INDEX, markdown(rows), "## The paper's failure signatures", SIGNATURES]
+    index = Path(setting.pages_folder) / "README.md"
+    write_text(index, "\n\n".join([*parts, signatures_table(signatures(list(results.values())))]) + "\n")
     return index
 
 
@@ -226,7 +243,7 @@ def headline(text: str) -> str:
     return " ".join(found[1].split()) if found else ""
 
 
-def signs_table(found: Sequence[Sign]) -> str:
+def signatures_table(found: Sequence[Signature]) -> str:
     """A line for each signature."""
     head = ["signature", "", "rule", "numbers (95 %)"]
     return markdown([head, *([one.name, f"**{one.verdict}**", one.rule, one.told] for one in found)])

@@ -96,6 +96,8 @@ class Results(_Record):
     seeds: list[int]
     number: int
     """Questions of each task that an exam asks at most."""
+    threads: int = 1
+    """Of each process."""
     minutes: float
     """Of all training and answering, summed over processes; what other experiments had trained is counted as well."""
     arms: list[ArmFacts]
@@ -127,7 +129,9 @@ def read_results(path: Path) -> Results:
         raise ValueError(f"there are no results at {path}: run the experiment first") from None
     except ValidationError as error:
         first = error.errors()[0]
-        raise ValueError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise ValueError(
+            f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}; run the experiment again to make it anew"
+        ) from None
 
 
 def spread(values: Sequence[float]) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 from rich.console import Console
@@ -16,24 +17,24 @@ from pipelines.experiments.drawings import (
     PEOPLE,
     bank_folder,
     folders_of,
-    matched,
+    hand,
     of_bank,
     of_classes,
     people_told,
     whole_bank,
 )
 from pipelines.experiments.exam import Exam, drawn_exam, exam_of
-from pipelines.experiments.experiment import Experiment
+from pipelines.experiments.experiment import Contrast, Experiment
 from pipelines.experiments.plots import BLUE, GREEN, RED, bars
 from pipelines.experiments.results import Results
 from pipelines.experiments.stages import UNSEEN
 from pipelines.experiments.stages import prepare as prepare_unseen
-from sketchgen.banks import BankConfig, bank_settings
-from sketchgen.banks.matched import MatchedBank
+from sketchgen.bank import SketchBank
+from sketchgen.banks import BankConfig
 from sketchgen.config import RunConfig
 from sketchgen.instructions import InstructionsConfig
 from sketchgen.run import run as run_sketches
-from sketchgen.shapeworld import HELD_OUT_STYLE, TRAINING_STYLES
+from sketchgen.shapeworld import CLASSES, HELD_OUT_STYLE, TRAINING_STYLES
 
 KINDS = ("hand", "generated")
 TRAINED = (*KINDS, "mixed")
@@ -70,6 +71,9 @@ def prepare(setting: Setting, console: Console) -> None:
             raise ValueError(f"{config.out} could not be made whole: run the same command again")
     for name in TRAINED:
         instructions.ensure_run(training(setting, name), name, console)
+    bank, _ = banks(setting)["generated"]
+    if missing := set(CLASSES) - set(bank.categories):
+        raise ValueError(f"no sketch of {', '.join(sorted(missing))} was generated in {generated(setting, 'val').out}")
 
 
 def arms(setting: Setting, seed: int) -> list[Arm]:
@@ -91,28 +95,29 @@ def exams(setting: Setting) -> list[Exam]:
     shards = instructions.places()[UNSEEN]
     found = [exam_of("of the shards", shards, ("sbir", "bbox"), setting.number)]
     asked = partial(drawn_exam, shards=shards, number=setting.number)
-    for name, (config, bank) in banks(setting).items():
-        found.append(asked(name, sketch_of=partial(of_bank, bank=bank), drawings=bank_settings(config)))
+    kinds = banks(setting)
+    for name, (bank, drawings) in kinds.items():
+        found.append(asked(name, sketch_of=partial(of_bank, bank=bank), drawings=drawings))
     for people in PEOPLE:
         if folder := bank_folder(setting, people):
             theirs, drawings = whole_bank(people, folder)
             to_classes = partial(asked, classes=frozenset(theirs.categories), by_class=people in FEW)
             found.append(to_classes(people, sketch_of=partial(of_bank, bank=theirs), drawings=drawings))
-            for name, (config, bank) in banks(setting).items():
-                if name in KINDS:
-                    shown = partial(of_bank, bank=bank)
-                    found.append(to_classes(of_classes(name, people), sketch_of=shown, drawings=bank_settings(config)))
+            for name in KINDS:
+                bank, drawings = kinds[name]
+                shown = partial(of_bank, bank=bank)
+                found.append(to_classes(of_classes(name, people), sketch_of=shown, drawings=drawings))
     return found
 
 
-def banks(setting: Setting) -> dict[str, tuple[BankConfig, MatchedBank]]:
-    """Of the kinds that all classes are drawn in."""
-    configs = {
-        "hand": BankConfig("shapeworld-hand", split="val", styles=TRAINING_STYLES),
-        "generated": BankConfig("sketchvcl", root=generated(setting, "val").out, split="val"),
-        "brush": BankConfig("shapeworld-hand", split="val", styles=(HELD_OUT_STYLE,)),
+def banks(setting: Setting) -> dict[str, tuple[SketchBank, Any]]:
+    """Of the kinds that all classes are drawn in, and what identifies their drawings. Generated ones are of scenes that
+    serve nothing else, so all of them."""
+    return {
+        "hand": (hand(), TRAINING_STYLES),
+        "generated": whole_bank("sketchvcl", Path(generated(setting, "val").out)),
+        "brush": (hand((HELD_OUT_STYLE,)), (HELD_OUT_STYLE,)),
     }
-    return {name: (config, matched(config)) for name, config in configs.items()}
 
 
 def gaps(setting: Setting, results: Results) -> dict[str, Any]:
@@ -128,7 +133,7 @@ def gaps(setting: Setting, results: Results) -> dict[str, Any]:
         for name, apart in zip(others, distances(drawn[mine], [drawn[name] for name in others]), strict=True):
             own = of_classes(mine, name) if name in PEOPLE else mine
             rows.append({"trained": mine, "asked": name, **apart, **losses(results, mine, name, own)})
-    counts = {name: len(drawings.images) for name, drawings in drawn.items()}
+    counts = {name: [len(one.images), len(set(one.categories))] for name, one in drawn.items()}
     return {"gaps": rows, "ranks": ranks(rows), "folders": folders_of(setting), "drawings": counts}
 
 
@@ -138,7 +143,7 @@ def told(results: Results) -> str:
     lines = [
         "## Distance and loss",
         distance_table(("trained on", "asked with"), rows, ("trained", "asked")),
-        ranks_told(results.extra["ranks"], len(rows)),
+        ranks_told(results.extra["ranks"]),
         "`sketchgen gap A B` measures the same of two folders or banks, with intervals and a page to look at.",
     ]
     return "\n\n".join([*lines, *people_told(results.extra["folders"], results.extra["drawings"])])
@@ -176,6 +181,11 @@ SOURCES = Experiment(
     prepare=prepare,
     exams=exams,
     effects=(("generated", "hand"), ("mixed", "hand"), ("mixed", "generated")),
+    contrasts=(
+        Contrast("generated", "hand"),
+        Contrast("brush", "hand"),
+        *(Contrast(people, of_classes(kind, people)) for people in PEOPLE for kind in KINDS),
+    ),
     plot=plot,
     extra=gaps,
     told=told,

@@ -25,6 +25,7 @@ from data_manifests.vocabulary import vocabulary
 from sketchgen.bank import Drawing, split_of
 from sketchgen.banks.files import printable
 from sketchgen.output import RECORD, SETTINGS, shard_name
+from sketchgen.shapeworld import LOOKALIKES
 
 SOURCE = "sketchvcl"
 SHARDS_OPEN = 256
@@ -41,7 +42,7 @@ class SketchVclBank:
         Raises ValueError for a folder without finished shards, and for a shard whose ledger is not as it was made or
         whose tar is not as long."""
         self._folder = folder
-        naming = _source_of(folder, of_questions=not split)
+        self._source = naming = _source_of(folder, of_questions=not split)
         found: dict[str, array[int]] = {}
         for record in sorted(path for path in folder.glob("*.json") if RECORD.fullmatch(path.name)):
             for category, image_id, place in _written(record):
@@ -80,8 +81,8 @@ class SketchVclBank:
         return Drawing(sketch.sketch_id, category, sketch.source, sketch.style, sketch.generator, image)
 
     def lookalikes(self, category: str) -> tuple[str, ...]:
-        """None is known."""
-        return ()
+        """Those of shapeworld, where the sketches are of it; of photos none is known."""
+        return LOOKALIKES.get(category, ()) if self._source == "shapeworld" else ()
 
     def _read(self, shard: int, member: str) -> bytes:
         """Raises KeyError for a member that the tar lacks."""

@@ -21,14 +21,14 @@ from pipelines import finetune, instructions, pretrain
 from pipelines.experiments import EXPERIMENTS, arm, crowds, emergence, experiment, objectives, sources
 from pipelines.experiments.__main__ import main
 from pipelines.experiments.arm import Setting, chain, stage_one, stage_two
-from pipelines.experiments.crowds import OVERLAPS, _lies
+from pipelines.experiments.crowds import MANY, OVERLAPS, _lies
 from pipelines.experiments.distance import distances, ranks
 from pipelines.experiments.drawings import hand, of_bank, whole_bank
 from pipelines.experiments.emergence import coloured, colours_of
 from pipelines.experiments.exam import Answers, Drawings, drawn_exam, exam_of
 from pipelines.experiments.experiment import all_results, old_results, run
 from pipelines.experiments.objectives import KEEP, reranked
-from pipelines.experiments.page import UNWRITTEN, command_of, verdict, write_index, write_page
+from pipelines.experiments.page import EARLIER, UNWRITTEN, command_of, verdict, write_index, write_page
 from pipelines.experiments.results import (
     ArmFacts,
     Outcome,
@@ -38,7 +38,7 @@ from pipelines.experiments.results import (
     seeds_to_settle,
     spread,
 )
-from pipelines.experiments.signs import signs
+from pipelines.experiments.signatures import signatures
 from pipelines.experiments.stages import STAGES
 from pipelines.experiments.styles import longest
 from sketchgen.engine import EngineConfig
@@ -244,11 +244,11 @@ def test_a_page_is_made_of_its_results_and_keeps_what_people_wrote(tmp_path: Pat
     assert "+0.110 (" in text and "**clear**: higher" in text
     assert page.with_suffix(".png").stat().st_size > 5_000
     page.write_text(text.replace(UNWRITTEN, "It means much."))
-    again = write_page(STAGES, results((0.1, -0.1, 0.02)), setting).read_text()
-    assert again.endswith("-->\n\nIt means much.\n") and "within the noise" in again
-    for _ in range(2):  # a later run says that the words are older, once
-        later = write_page(STAGES, results().model_copy(update={"date": "2026-12-01"}), setting).read_text()
-        assert later.count("*Written of the run of 2026-11-26, commit abc, before the figures above.*") == 1
+    again = write_page(STAGES, results().model_copy(update={"date": "2026-12-01", "commit": "x"}), setting).read_text()
+    assert again.endswith("-->\n\nIt means much.\n")
+    for _ in range(2):  # other figures say that the words are older, once
+        later = write_page(STAGES, results((0.1, -0.1, 0.02)), setting).read_text()
+        assert "within the noise" in later and later.count(EARLIER) == 1
         assert later.endswith("It means much.\n")
 
 
@@ -283,18 +283,22 @@ def of(name: str, *outcomes: Outcome) -> Results:
 def test_the_papers_failure_signatures_are_seen_where_they_are() -> None:
     bad = [
         of("connector", figure(0.99), figure(0.6, arm="frozen")),
-        of("styles", figure(-0.2, exam=HELD_OUT_STYLE, baseline="training styles")),
+        of("styles", figure(-0.2, exam=HELD_OUT_STYLE, baseline="training styles", arm="model")),
         of(
             "stages",
             figure(0.9, task="vqa", figure="exact"),
             figure(0.1, task="bbox", figure="Acc@0.5"),
         ),
-        of("crowds", figure(0.3, exam="4 instances", task="boxes", figure="hallucinated")),
+        of("crowds", figure(0.3, exam=MANY, task="boxes", figure="hallucinated")),
     ]
-    assert [one.verdict for one in signs(bad)] == ["seen"] * 4
+    assert [one.verdict for one in signatures(bad)] == ["seen"] * 4
     good = [
         of("connector", figure(0.6), figure(0.9, arm="frozen")),
-        of("styles", figure(-0.01, exam=HELD_OUT_STYLE, baseline="training styles"), figure(0.1, exam="brush")),
+        of(
+            "styles",
+            figure(-0.01, exam=HELD_OUT_STYLE, baseline="training styles", arm="model"),
+            figure(0.1, exam="brush"),
+        ),
         of(
             "stages",
             figure(0.9, task="vqa", figure="exact"),
@@ -304,14 +308,14 @@ def test_the_papers_failure_signatures_are_seen_where_they_are() -> None:
         ),
         of(
             "crowds",
-            figure(0.05, exam="4 instances", task="boxes", figure="hallucinated"),
+            figure(0.05, exam=MANY, task="boxes", figure="hallucinated"),
             figure(0.3, exam="1 instance", task="boxes", figure="hallucinated"),
         ),
     ]
-    assert [one.verdict for one in signs(good)] == ["not seen"] * 4
-    assert "0.800 (" in signs(good)[2].told
+    assert [one.verdict for one in signatures(good)] == ["not seen"] * 4
+    assert "0.800 (" in signatures(good)[2].told
     open_ = [of("connector", figure(0.751, arm="frozen"))]
-    assert [one.verdict for one in signs(open_)] == ["cannot be told"] * 4
+    assert [one.verdict for one in signatures(open_)] == ["cannot be told"] * 4
 
 
 # --- distances -------------------------------------------------------------------------------------------------------
@@ -336,12 +340,10 @@ def test_what_is_drawn_alike_is_near_and_what_is_not_is_far() -> None:
 
 
 def test_ranks_need_four_pairs_and_tell_the_order() -> None:
-    rows: list[dict[str, Any]] = [
-        {"shape": n, "tower": -n, "sbir": [0.1 * n, 0.1 * n + 0.01], "bbox": []} for n in range(4)
-    ]
+    rows: list[dict[str, Any]] = [{"tower": -n, "sbir": [0.1 * n, 0.1 * n + 0.01], "bbox": []} for n in range(4)]
     found = ranks(rows)
-    assert found["shape, SBIR"][0] == pytest.approx(1) and found["tower, SBIR"][0] == pytest.approx(-1)
-    assert found["shape, BBOX"] == [] == ranks(rows[:3])["shape, SBIR"]
+    assert list(found) == ["sbir"] and found["sbir"][0] == pytest.approx(-1) and found["sbir"][2] == 4
+    assert not ranks(rows[:3]) and not ranks([row | {"sbir": [0.1]} for row in rows])
 
 
 def test_of_a_search_that_is_asked_again_the_first_are_in_the_order_of_the_answers() -> None:
@@ -399,7 +401,7 @@ def test_drawn_with_the_sketches_of_the_shards_an_exam_is_that_of_the_shards(sha
     there = again.shown()
     assert there.categories == sorted(there.categories)
     assert len({one.tobytes() for one in there.images}) == len(there.images)
-    few = exam_of("few", shards, ("bbox",), 3, ("asked",), keep=lambda one: len(one.query.boxes) == 2)
+    few = exam_of("few", shards, ("bbox",), 3, ("asked",), keep=partial(crowds._has, least=2, most=2))
     found = few.answers(loaded, processor)["bbox", "asked"]
     assert len(found.rows) == 3  # chosen among those that are kept, not the other way round
     assert 0 < exam_of("c", shards, ("bbox", "sbir"), 8).constant()["sbir"] <= 0.5

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
+from pipelines.experiments.crowds import MANY
 from pipelines.experiments.drawings import PEOPLE
 from pipelines.experiments.plots import CONTROL, TASK_WORDS
 from pipelines.experiments.results import Outcome, Results
@@ -12,10 +12,12 @@ from sketchgen.shapeworld import HELD_OUT_STYLE
 from sketchlm.evaluation.report.signatures import (
     CROWD,
     HIGH_VQA,
+    LEAST,
     LOW_DETECTION,
     LOW_SBIR,
     SPURIOUS,
     STYLE_LOSS,
+    Signature,
     Verdict,
     above,
     anywhere,
@@ -24,23 +26,16 @@ from sketchlm.evaluation.report.signatures import (
 )
 from sketchlm.metrics import Figure
 
-
-@dataclass(frozen=True)
-class Sign:
-    """A signature, whether it is seen, and what it is told from, in words."""
-
-    name: str
-    verdict: Verdict
-    rule: str
-    told: str
+HAND_TRAINED = ("model", "hand")
+"""The arms of `styles` and `sources` that were trained on drawings by hand."""
 
 
-def signs(results: Sequence[Results]) -> list[Sign]:
-    """All four of PAPER.md, in its order."""
+def signatures(results: Sequence[Results]) -> list[Signature]:
+    """All four."""
     return [frozen_connector(results), style_overfit(results), words_without_places(results), crowds(results)]
 
 
-def frozen_connector(results: Sequence[Results]) -> Sign:
+def frozen_connector(results: Sequence[Results]) -> Signature:
     """Low SBIR of an arm whose connector was not trained."""
     found = _asked(_of(results, "connector"), lambda one: one.arm == "frozen" and one.task == "sbir")
     rule = f"balanced accuracy of a model whose connector was never trained is below {LOW_SBIR:g}"
@@ -48,48 +43,49 @@ def frozen_connector(results: Sequence[Results]) -> Sign:
     return _sign("Low SBIR with a frozen connector", rule, evidence, LOW_SBIR, below)
 
 
-def style_overfit(results: Sequence[Results]) -> Sign:
+def style_overfit(results: Sequence[Results]) -> Signature:
     """Good with drawings as in training, poor with others."""
     others = (HELD_OUT_STYLE, *PEOPLE)
     evidence = [
         (f"`{one.exam}`, {TASK_WORDS[one.task]}: {_lost(one)} lost", _lost(one))
-        for one in [one for each in _of(results, "styles") for one in each.effects if one.exam in others]
+        for each in (*_of(results, "styles"), *_of(results, "sources"))
+        for one in each.effects
+        if one.exam in others and one.baseline and one.arm in HAND_TRAINED
     ]
     rule = f"with drawings in a style that training never saw, more than {STYLE_LOSS:g} is lost"
     return _sign("Style overfit", rule, evidence, STYLE_LOSS, above)
 
 
-def words_without_places(results: Sequence[Results]) -> Sign:
+def words_without_places(results: Sequence[Results]) -> Signature:
     """High VQA and low detection of one arm."""
     name = "High VQA, low detection"
     rule = f"VQA is above {HIGH_VQA:g} and Acc@0.5 of BBOX below {LOW_DETECTION:g} in one arm"
     verdicts: list[Verdict] = []
     able: list[tuple[str, Figure]] = []
+    seen: list[list[float]] = []
     for each in results:
         for vqa in _asked([each], lambda one: one.task == "vqa" and one.arm != CONTROL):
             bbox = each.find(vqa.arm, vqa.exam, "bbox")
-            if bbox is None:
-                continue
+            if bbox is None or bbox.values in seen:
+                continue  # one model may stand in several experiments
+            seen.append(bbox.values)
             sides = above(vqa.interval, HIGH_VQA), below(bbox.interval, LOW_DETECTION)
             verdicts.append(everywhere(sides))
             if sides[0] == "seen":
                 able.append((f"`{vqa.arm}` of {each.name}", bbox.interval))
     if not verdicts:
-        return Sign(name, "cannot be told", rule, "no results yet")
+        return Signature(name, "cannot be told", rule, "no results yet")
     told = f"{len(verdicts)} arms, {len(able)} with high VQA"
     if able:
         worst = min(able, key=lambda one: one[1].value)
         told += f"; the lowest detection of these is {worst[1]} ({worst[0]})"
-    return Sign(name, anywhere(verdicts), rule, told)
+    return Signature(name, anywhere(verdicts), rule, told)
 
 
-def crowds(results: Sequence[Results]) -> Sign:
+def crowds(results: Sequence[Results]) -> Signature:
     """Boxes that show nothing true where there are many instances."""
     figures = ("hallucinated", "hallucinated, suppressed")
-    found = _asked(
-        _of(results, "crowds"),
-        lambda one: one.figure in figures and one.exam.split(" ")[0] in "345" and "," not in one.exam,
-    )
+    found = _asked(_of(results, "crowds"), lambda one: one.figure in figures and one.exam == MANY)
     rule = f"more than {SPURIOUS:g} of the boxes found where a class has {CROWD} and more instances show nothing true"
     evidence = [(f"{one.exam}{one.figure.removeprefix(figures[0])}: {one.interval}", one.interval) for one in found]
     return _sign("Hallucinated boxes in crowds", rule, evidence, SPURIOUS, above)
@@ -121,8 +117,11 @@ def _sign(
     evidence: Sequence[tuple[str, Figure]],
     limit: float,
     judge: Callable[[Figure, float], Verdict],
-) -> Sign:
+) -> Signature:
     """Seen where it is seen anywhere."""
     if not evidence:
-        return Sign(name, "cannot be told", rule, "no results yet")
-    return Sign(name, anywhere(judge(figure, limit) for _, figure in evidence), rule, "; ".join(w for w, _ in evidence))
+        return Signature(name, "cannot be told", rule, "no results yet")
+    evidence = [one for one in evidence if one[1].n >= LEAST] or evidence
+    return Signature(
+        name, anywhere(judge(figure, limit) for _, figure in evidence), rule, "; ".join(w for w, _ in evidence)
+    )

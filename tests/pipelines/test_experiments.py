@@ -44,9 +44,11 @@ from pipelines.experiments.styles import longest
 from sketchgen.engine import EngineConfig
 from sketchgen.instructions import checked, run_instructions
 from sketchgen.shapeworld import CLASSES, HELD_OUT_STYLE, TRAINING_STYLES, check_world
+from sketchgen.sketcher import SketcherConfig
 from sketchlm.evaluation.measures import FIELDS
 from sketchlm.evaluation.questions import Asked, Samples, collect
 from sketchlm.loading import open_model, processor_of
+from sketchlm.training import write_settings
 from sketchlm.weights import shipped
 
 QUIET = Console(quiet=True)
@@ -128,6 +130,31 @@ def test_a_tower_from_nothing_is_trained_first() -> None:
     for name, each in EXPERIMENTS.items():
         for one in each.arms(setting, 0) if name != "crowds" else ():  # these go on from the model of the package
             assert one.stages[0].stage == "tower", f"{one.name} of {name}"
+
+
+def test_a_bundle_of_other_settings_or_other_shards_is_refused(tmp_path: Path) -> None:
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    (shards / "settings.json").write_text("{}")
+    stage = replace(stage_two(Setting(), 0), out=str(tmp_path / "run"))
+    stage = replace(stage, loader=replace(stage.loader, shards=str(shards)))
+    assert not arm._is_made(stage)
+    _lend([arm.Arm("x", (stage,))], Setting(), QUIET)
+    write_settings(stage, tmp_path / "run")
+    assert arm._is_made(stage)
+    (tmp_path / "run" / arm.SHARDS).write_text(arm._shards_digest(stage))
+    assert arm._is_made(stage)
+    with pytest.raises(ValueError, match="was trained with another optimizer.lr: remove it"):
+        arm._is_made(replace(stage, optimizer=replace(stage.optimizer, lr=1.0)))
+    (shards / "settings.json").write_text('{"another": 1}')
+    with pytest.raises(ValueError, match="was trained on other shards than lie in"):
+        arm._is_made(stage)
+
+
+def test_a_try_replaces_no_page_of_the_project() -> None:
+    assert Setting().pages_folder == "docs/experiments" == Setting(seeds=(0, 1, 2, 3)).pages_folder
+    assert Setting(number=40).pages_folder == Setting(seeds=(0,)).pages_folder == "out/experiments/pages"
+    assert Setting(number=40, pages="mine").pages_folder == "mine"
 
 
 @pytest.mark.parametrize(
@@ -509,10 +536,13 @@ def test_every_experiment_asks_its_exams_and_writes_its_page(
     setting = Setting(
         seeds=(0, 1), number=4, workers=1, data=str(data), out=str(tmp_path / "out"), pages=str(tmp_path / "pages")
     )
+    tiny = replace(instructions.tiny(), out=str(tmp_path / "tiny"))
+    monkeypatch.setitem(instructions.RECIPES, "tiny", lambda: tiny)
     monkeypatch.setitem(instructions.RECIPES, "learn_val", lambda: replace(instructions.learn_val(), out=shards))
     monkeypatch.setattr(instructions, "ensure", lambda recipe, console: shards)
     monkeypatch.setattr(instructions, "ensure_run", partial(_few_scenes, instructions.ensure_run))
-    monkeypatch.setattr(sources, "SCENES", 30)
+    monkeypatch.setattr(sources, "SCENES", 90)
+    monkeypatch.setattr(sources, "run_sketches", partial(_without_ray, sources.run_sketches))
     monkeypatch.setattr(objectives, "PHOTOS", 12)
     monkeypatch.setattr(objectives, "SKETCHES", 3)
     monkeypatch.setattr(experiment, "train_all", _lend)
@@ -530,12 +560,17 @@ def test_every_experiment_asks_its_exams_and_writes_its_page(
     write_index(EXPERIMENTS, all_results(EXPERIMENTS, setting.pages), setting)
 
 
+def _without_ray(run_sketches: Any, config: Any, console: Console) -> int:
+    edges = replace(config, engine=EngineConfig("local"), sketcher=SketcherConfig("none"))
+    return int(run_sketches(edges, console))
+
+
 def _in_turn(work: Any, jobs: Any, workers: int, after: Any = None) -> Any:
     return ((job, work(job)) for job in jobs)
 
 
 def _few_scenes(ensure_run: Any, config: Any, name: str, console: Console) -> str:
-    world = replace(config.source.world, num_scenes=40)
+    world = replace(config.source.world, num_scenes=24)
     engine = EngineConfig("local")
     return str(ensure_run(replace(config, source=replace(config.source, world=world), engine=engine), name, console))
 

@@ -67,6 +67,7 @@ def test_every_sketch_can_be_drawn_and_is_the_one_in_the_shard(output: Path) -> 
 def test_what_was_refused_is_never_drawn_and_an_empty_folder_is_named(output: Path, tmp_path: Path) -> None:
     assert {row.status for row in ledger(output)} == {"written"}
     bank = build_bank(BankConfig("sketchvcl", root=str(output)))
+    assert bank.lookalikes("couch") == ()
     with pytest.raises(ValueError, match="has no sketches of 'dog'"):
         bank.draw("dog", 1)
     (tmp_path / "empty").mkdir()

@@ -43,6 +43,7 @@ from pipelines.experiments.stages import STAGES
 from pipelines.experiments.styles import longest
 from sketchgen.engine import EngineConfig
 from sketchgen.instructions import checked, run_instructions
+from sketchgen.run import run as run_sketches
 from sketchgen.shapeworld import CLASSES, HELD_OUT_STYLE, TRAINING_STYLES, check_world
 from sketchgen.sketcher import SketcherConfig
 from sketchlm.evaluation.measures import FIELDS
@@ -542,7 +543,7 @@ def test_every_experiment_asks_its_exams_and_writes_its_page(
     monkeypatch.setattr(instructions, "ensure", lambda recipe, console: shards)
     monkeypatch.setattr(instructions, "ensure_run", partial(_few_scenes, instructions.ensure_run))
     monkeypatch.setattr(sources, "SCENES", 90)
-    monkeypatch.setattr(sources, "run_sketches", partial(_without_ray, sources.run_sketches))
+    monkeypatch.setattr(sources, "run_sketches", _without_ray)
     monkeypatch.setattr(objectives, "PHOTOS", 12)
     monkeypatch.setattr(objectives, "SKETCHES", 3)
     monkeypatch.setattr(experiment, "train_all", _lend)
@@ -560,9 +561,9 @@ def test_every_experiment_asks_its_exams_and_writes_its_page(
     write_index(EXPERIMENTS, all_results(EXPERIMENTS, setting.pages), setting)
 
 
-def _without_ray(run_sketches: Any, config: Any, console: Console) -> int:
+def _without_ray(config: Any, console: Console) -> int:
     edges = replace(config, engine=EngineConfig("local"), sketcher=SketcherConfig("none"))
-    return int(run_sketches(edges, console))
+    return run_sketches(edges, console)
 
 
 def _in_turn(work: Any, jobs: Any, workers: int, after: Any = None) -> Any:

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from pipelines import finetune, instructions, pretrain
 from pipelines.experiments.pool import side_by_side
+from pipelines.experiments.results import CONTROL
 from pipelines.stages import make_missing, texts
 from sketchgen.instructions import InstructionsConfig
 from sketchgen.shapeworld import CLASSES
@@ -249,7 +250,7 @@ def _recipe(setting: Setting, recipes: dict[str, Callable[[], TrainConfig]]) -> 
 def blind(setting: Setting, seed: int) -> Arm:
     """The control of all experiments: both stages without a sight of any sketch."""
     stages = [replace(stage, processor=replace(stage.processor, blind=True)) for stage in both_stages(setting, seed)]
-    return chain(setting, "blind", *stages, about="control: every sketch a white page, in training and exam")
+    return chain(setting, CONTROL, *stages, about="control: every sketch a white page, in training and exam")
 
 
 def _seeded(config: TrainConfig, setting: Setting, seed: int) -> TrainConfig:

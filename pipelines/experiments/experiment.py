@@ -18,7 +18,7 @@ from pipelines.commit import commit
 from pipelines.experiments.arm import Arm, Setting, minutes, train_all
 from pipelines.experiments.exam import FIGURES, Answers, Exam, Place
 from pipelines.experiments.pool import side_by_side
-from pipelines.experiments.results import ArmFacts, Outcome, Results, effect_of, outcome_of, read_results
+from pipelines.experiments.results import CONTROL, ArmFacts, Outcome, Results, effect_of, outcome_of, read_results
 from sketchlm.evaluation.measures import FIELDS
 from sketchlm.evaluation.record import write_text
 from sketchlm.loading import open_model, processor_of
@@ -190,7 +190,7 @@ def _contrasts(experiment: Experiment, answered: Mapping[str, Sequence[Answered]
     for one in experiment.contrasts:
         second = one.against or one.exam
         for arm, each in answered.items():
-            if one.exam not in each[0].answers or second not in each[0].answers:
+            if arm == CONTROL or one.exam not in each[0].answers or second not in each[0].answers:
                 continue
             for task, condition in each[0].answers[one.exam]:
                 there = (task, one.other or condition)

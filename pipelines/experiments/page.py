@@ -12,26 +12,13 @@ from typing import Final
 from pipelines.experiments.arm import Setting
 from pipelines.experiments.exam import FIGURES
 from pipelines.experiments.experiment import Experiment, page_name
-from pipelines.experiments.plots import TASK_WORDS, forest, markdown
+from pipelines.experiments.plots import TASK_WORDS, exam_words, forest, markdown
 from pipelines.experiments.results import Outcome, Results, seeds_to_settle
 from pipelines.experiments.signatures import signatures
 from sketchlm.evaluation.record import write_text
 from sketchlm.evaluation.report import Signature
 
 MARK: Final = re.compile(r"<!-- What follows is written by hand, of the figures (\w+); what stands above is made. -->")
-CONDITION_WORDS: Final = {
-    "asked": "",
-    "shuffled": "another's sketch",
-    "blank": "white page",
-    "sketch": "sketch alone",
-    "other": "another's colour",
-    "words": "white page and words",
-    "text": "class and colour in words",
-    "search": "by its search",
-    "reranked": "by its search, then asked",
-    "pooled": "untrained search",
-    "pooled-reranked": "untrained search, then asked",
-}
 EARLIER: Final = "*Written of the figures of an earlier run, before those above.*"
 UNWRITTEN: Final = "**What it means.** Not written yet.\n\n**What would change our mind.** Not written yet."
 METHOD: Final = """Figures are means over the seeds. Intervals (95 %) hold what other seeds would give (Student's t) and
@@ -142,9 +129,8 @@ def figures_table(results: Results) -> str:
     ):
         cells = [results.find(arm, exam, task, figure, condition) for arm in arms]
         constant = results.constants.get(exam, {}).get(task) if condition not in ("shuffled", "blank") else None
-        words = CONDITION_WORDS.get(condition, condition)
         lines.append(
-            [f"{exam}, {words}" if words else exam, f"{TASK_WORDS.get(task, task)} {figure}"]
+            [exam_words(exam, condition), f"{TASK_WORDS.get(task, task)} {figure}"]
             + [f"{next(one.n for one in cells if one):,}"]
             + [f"{one.interval}" if one else "" for one in cells]
             + [f"{constant:.3f}" if constant is not None and figure == FIGURES.get(task) else ""]
@@ -159,7 +145,7 @@ def effects_table(results: Results) -> str:
     for one in results.effects:
         lines.append(
             [
-                _exam_of(one),
+                exam_words(one.exam, one.condition),
                 f"{TASK_WORDS.get(one.task, one.task)} {one.figure}",
                 f"{one.arm} above {one.against}" if one.against else f"{one.arm}: above {one.baseline}",
                 signed(one),
@@ -168,11 +154,6 @@ def effects_table(results: Results) -> str:
             ]
         )
     return markdown([head, *lines])
-
-
-def _exam_of(outcome: Outcome) -> str:
-    words = CONDITION_WORDS.get(outcome.condition, outcome.condition)
-    return f"{outcome.exam}, {words}" if words else outcome.exam
 
 
 def signed(outcome: Outcome) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from pipelines.experiments.results import Outcome, Results
+from pipelines.experiments.results import CONTROL, Outcome, Results
 
 TASK_WORDS: Final = {
     "sbir": "SBIR",
@@ -16,8 +16,19 @@ TASK_WORDS: Final = {
     "retrieval": "gallery",
     "coarse": "coarse search",
 }
-CONTROL: Final = "blind"
-"""The arm that never sees a sketch."""
+CONDITION_WORDS: Final = {
+    "asked": "",
+    "shuffled": "another's sketch",
+    "blank": "white page",
+    "sketch": "sketch alone",
+    "other": "another's colour",
+    "words": "white page and words",
+    "text": "class and colour in words",
+    "search": "by its search",
+    "reranked": "by its search, then asked",
+    "pooled": "untrained search",
+    "pooled-reranked": "untrained search, then asked",
+}
 BLUE, RED, GREEN, PURPLE, GREY = "#1f6feb", "#d1622b", "#2da44e", "#8250df", "#8b949e"
 
 
@@ -25,6 +36,12 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
     """A table, its first row the head."""
     head, *body = rows
     return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *body])
+
+
+def exam_words(exam: str, condition: str) -> str:
+    """`unseen`, or `unseen, another's sketch`."""
+    words = CONDITION_WORDS.get(condition, condition)
+    return f"{exam}, {words}" if words else exam
 
 
 def points(axes: Any, outcomes: Mapping[Any, Outcome | None], upright: bool = True, **how: Any) -> None:
@@ -51,17 +68,18 @@ def forest(results: Results, picture: Any) -> None:
     """The usual plot: effects with their intervals and the points of single seeds; where there is none, the figures."""
     effects = results.effects
     if not effects:
-        _column(picture.subplots(), [one for one in results.outcomes if one.condition == "asked"])
+        column(picture.subplots(), [one for one in results.outcomes if one.condition == "asked"])
         return
     between = [one for one in effects if one.against != CONTROL]
     control = [one for one in effects if one.against == CONTROL]
     parts = [part for part in (between, control) if part]  # beside the control's all others would be dots
     columns = picture.subplots(len(parts), 1, squeeze=False, height_ratios=[len(part) for part in parts])[:, 0]
     for axes, part in zip(columns, parts, strict=True):
-        _column(axes, part)
+        column(axes, part)
 
 
-def _column(axes: Any, shown: Sequence[Outcome]) -> None:
+def column(axes: Any, shown: Sequence[Outcome]) -> None:
+    """Outcomes one below the other, with their intervals and a stroke for each seed; effects beside 0."""
     effects = any(one.is_effect for one in shown)
     for place, one in enumerate(reversed(shown)):
         found = one.interval
@@ -79,5 +97,5 @@ def _column(axes: Any, shown: Sequence[Outcome]) -> None:
 
 
 def _label(one: Outcome, effect: bool) -> str:
-    what = f"{TASK_WORDS.get(one.task, one.task)} {one.figure}, {one.exam}"
+    what = f"{TASK_WORDS.get(one.task, one.task)} {one.figure}, {exam_words(one.exam, one.condition)}"
     return f"{what}\n{one.arm} above {one.against or one.baseline}" if effect else f"{one.arm}: {what}"

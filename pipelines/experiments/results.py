@@ -15,6 +15,8 @@ from pipelines.experiments.exam import FIGURES, Answers, measure_of
 from sketchlm.metrics import Figure, Measure, figures
 from sketchlm.metrics.figure import Values, difference
 
+CONTROL: Final = "blind"
+"""The arm that never sees a sketch."""
 NORMAL: Final = float(stats.norm.ppf(0.975))
 MOST_SEEDS: Final = 200
 """More than that would settle nothing that matters."""

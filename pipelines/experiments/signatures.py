@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 from pipelines.experiments.crowds import MANY
 from pipelines.experiments.drawings import PEOPLE
-from pipelines.experiments.plots import CONTROL, TASK_WORDS
-from pipelines.experiments.results import Outcome, Results
+from pipelines.experiments.plots import TASK_WORDS
+from pipelines.experiments.results import CONTROL, Outcome, Results
 from sketchgen.shapeworld import HELD_OUT_STYLE
 from sketchlm.evaluation.report.signatures import (
     CROWD,

@@ -151,9 +151,9 @@ def _digest(stage: TrainConfig) -> str:
 
 
 def shipped_folder(name: str) -> Path | None:
-    """The folder of a model that comes with the package; None for other names."""
-    folder = shipped(name) if "/" not in name else Path()
-    return folder if is_bundle(str(folder)) else None
+    """The folder of a model that comes with the package, by its name or path; None for others."""
+    folder = shipped(name)  # an absolute path stays as it is
+    return folder if folder.parent == shipped(".") and is_bundle(str(folder)) else None
 
 
 @lru_cache

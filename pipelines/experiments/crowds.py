@@ -19,6 +19,7 @@ from sketchgen.instructions import InstructionsConfig
 from sketchlm.evaluation.questions import Asked
 from sketchlm.evaluation.report.signatures import CROWD
 from sketchlm.metrics.box import overlaps
+from sketchlm.weights import shipped
 
 NUMBERS = (1, 2, 3, 4, 5)
 """Instances of the class."""
@@ -38,7 +39,7 @@ def arms(setting: Setting, seed: int) -> list[Arm]:
     two = stage_two(setting, seed)
     crowds = replace(
         two,
-        model=replace(two.model, base="learn"),
+        model=replace(two.model, base=str(shipped("learn"))),
         loader=replace(two.loader, shards=training(setting).out),
         optimizer=replace(two.optimizer, lr=two.optimizer.lr / 4, muon_lr=two.optimizer.muon_lr / 4),
         steps=STEPS,

@@ -133,6 +133,11 @@ def test_a_tower_from_nothing_is_trained_first() -> None:
             assert one.stages[0].stage == "tower", f"{one.name} of {name}"
 
 
+def test_a_model_of_the_package_is_known_by_its_weights_and_not_by_its_place() -> None:
+    assert arm.shipped_folder("learn") == shipped("learn") == arm.shipped_folder(str(shipped("learn")))
+    assert arm.shipped_folder("tiny") is None and arm.shipped_folder("") is None
+
+
 def test_a_bundle_of_other_settings_or_other_shards_is_refused(tmp_path: Path) -> None:
     shards = tmp_path / "shards"
     shards.mkdir()

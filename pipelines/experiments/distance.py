@@ -117,15 +117,19 @@ def ranks_told(found: dict[str, list[float]]) -> str:
 
 
 def draw_losses(axes: Any, rows: Sequence[tuple[str, Mapping[str, Any], str]]) -> None:
-    """What SBIR loses over the distance in the tower, of rows with their names and colours; of points that lie together
-    one is named."""
-    named: list[tuple[float, float]] = []
+    """What SBIR loses over the distance in the tower, of rows with their names and colours; each is named on the right
+    or left where there is room."""
     asked = [one for one in rows if one[1]["sbir"] and one[1]["tower"] is not None]
     found = [(name, (row["tower"], float(np.mean(row["sbir"]))), colour) for name, row, colour in asked]
     wide, high = (max((abs(place[n]) for _, place, _ in found), default=0.0) or 1.0 for n in (0, 1))
-    for name, place, colour in sorted(found, key=lambda one: -one[1][0]):
-        axes.plot(*place, "o", color=colour, markersize=5)
-        if all(abs(place[0] - x) > 0.25 * wide or abs(place[1] - y) > 0.06 * high for x, y in named):
-            axes.annotate(name, place, (4, 3), textcoords="offset points", fontsize=7)
-            named.append(place)
+    taken: list[tuple[float, float]] = []
+    for name, (x, y), colour in sorted(found, key=lambda one: -one[1][0]):
+        axes.plot(x, y, "o", color=colour, markersize=5)
+        for side, align, shift in ((1, "left", 5), (-1, "right", -5)):
+            middle = x + side * 0.14 * wide
+            if all(abs(middle - a) > 0.25 * wide or abs(y - b) > 0.035 * high for a, b in taken):
+                axes.annotate(name, (x, y), (shift, 0), textcoords="offset points", fontsize=7, ha=align, va="center")
+                taken.append((middle, y))
+                break
+    axes.margins(x=0.3)
     axes.set(title="lost, over the distance", xlabel="MMD² in the tower", ylabel="SBIR lost")

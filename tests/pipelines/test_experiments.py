@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,8 +20,9 @@ from scipy import stats
 from data_manifests.schema import STRIP_SIDE
 from pipelines import finetune, instructions, pretrain
 from pipelines.experiments import EXPERIMENTS, arm, crowds, emergence, experiment, objectives, sources
+from pipelines.experiments import page as page_module
 from pipelines.experiments.__main__ import main
-from pipelines.experiments.arm import Setting, chain, stage_one, stage_two
+from pipelines.experiments.arm import PAGES, Setting, chain, stage_one, stage_two
 from pipelines.experiments.crowds import MANY, OVERLAPS, _lies
 from pipelines.experiments.distance import distances, ranks
 from pipelines.experiments.drawings import hand, of_bank, whole_bank
@@ -297,6 +299,19 @@ def test_the_index_has_a_line_for_every_experiment(tmp_path: Path) -> None:
     assert f"| [stages](stages.md) | {title} | 2026-11-26, 3 seeds | 1 of 1 | It helps by 0.1. |" in text
     assert f"| [stages-learn](stages-learn.md) | {title} | 2026-11-26, 3 seeds, recipe `learn` | 1 of 1 |  |" in text
     assert text.count("none yet") == len(EXPERIMENTS) - 1
+
+
+def test_the_pages_of_the_project_are_those_of_its_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page_module, "draw", lambda *_: None)
+    there = all_results(EXPERIMENTS, PAGES)
+    shutil.copytree(PAGES, tmp_path, dirs_exist_ok=True)
+    for name, found in there.items():
+        setting = Setting(recipe=found.recipe, pages=str(tmp_path))
+        again = write_page(EXPERIMENTS[found.name], found, setting).read_text()
+        assert again == (Path(PAGES) / f"{name}.md").read_text(), f"run `make experiments` with --page-only: {name}"
+        assert EARLIER not in again and UNWRITTEN not in again, f"{name}: write what its figures mean"
+    index = write_index(EXPERIMENTS, there, Setting(pages=str(tmp_path))).read_text()
+    assert index == (Path(PAGES) / "README.md").read_text()
 
 
 # --- signatures ------------------------------------------------------------------------------------------------------

@@ -90,19 +90,23 @@ def exams(setting: Setting) -> list[Exam]:
 
 
 def plot(results: Results, picture: Any) -> None:
-    """Figures over the number of instances, and over overlap; dashed where duplicates are suppressed."""
-    left, right = picture.subplots(1, 2, width_ratios=(1.6, 1), sharey=True)
-    colours = {"recall": BLUE, "duplicates": RED, "hallucinated": PURPLE}
-    for axes, names in ((left, [_counted(n) for n in NUMBERS]), (right, list(OVERLAPS))):
-        for figure, colour in colours.items():
+    """Recall above, what is wrong among the found below, over the number of instances and over overlap; dashed where
+    duplicates are suppressed."""
+    picture.set_size_inches(10, 7)
+    panels = picture.subplots(2, 2, width_ratios=(1.6, 1), sharey="row", sharex="col")
+    for column, names in enumerate(([_counted(n) for n in NUMBERS], list(OVERLAPS))):
+        for figure, row, colour in (("recall", 0, BLUE), ("duplicates", 1, RED), ("hallucinated", 1, PURPLE)):
+            axes = panels[row, column]
             for suffix, line in (("", "o-"), (", suppressed", "s--")):
                 found = {n: results.find("model", name, "boxes", figure + suffix) for n, name in enumerate(names)}
                 points(axes, found, fmt=line, color=colour, label=figure + suffix)
-        axes.set_xticks(range(len(names)), [name.split(" ")[0] for name in names])
-        axes.grid(alpha=0.3)
-    left.set(xlabel="instances of the class", ylim=(0, 1), ylabel="of true boxes (recall), of found ones (others)")
-    right.set(xlabel="two of them")
-    right.legend(frameon=False, fontsize=8)
+            axes.set_xticks(range(len(names)), [name.split(" ")[0] for name in names])
+            axes.grid(alpha=0.3)
+    panels[0, 0].set(ylabel="of the true boxes", ylim=(0.5, 1))
+    panels[1, 0].set(ylabel="of the found boxes", ylim=(0, None), xlabel="instances of the class")
+    panels[1, 1].set(xlabel="two of them")
+    for row in (0, 1):
+        panels[row, 1].legend(frameon=False, fontsize=8)
 
 
 def _counted(number: int) -> str:

@@ -375,6 +375,7 @@ def drawings(styles: tuple[str, ...], first: int, number: int = 60) -> Drawings:
     return Drawings([bank.draw(name, first + place).image for place, name in enumerate(names)], names)
 
 
+@pytest.mark.slow
 def test_what_is_drawn_alike_is_near_and_what_is_not_is_far() -> None:
     own = drawings(TRAINING_STYLES, 0)
     noise = Drawings([255 - one for one in drawings(TRAINING_STYLES, 3000).images], own.categories)

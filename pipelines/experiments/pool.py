@@ -37,12 +37,12 @@ def side_by_side(
     try:
         with terminated_as_interrupted():
             after = after or {}
-            under_way = {pool.submit(work, job): place for place, job in enumerate(jobs) if place not in after}
+            under_way = {pool.submit(_run, work, job): place for place, job in enumerate(jobs) if place not in after}
             while under_way:
                 for done in wait(under_way, return_when=FIRST_COMPLETED).done:
                     place, result = under_way.pop(done), done.result()
                     ready = (other for other, first in after.items() if first == place)
-                    under_way |= {pool.submit(work, jobs[other]): other for other in ready}
+                    under_way |= {pool.submit(_run, work, jobs[other]): other for other in ready}
                     yield jobs[place], result
     except BrokenProcessPool:
         raise ValueError(
@@ -71,6 +71,22 @@ def terminated_as_interrupted() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+_stopped = False
+"""In a worker: whether it was asked to stop. What waits in its queue by then cannot be called back."""
+
+
+def _run(work: Callable[[Job], Result], job: Job) -> Result:
+    """In a worker: a job, unless one before it was stopped."""
+    global _stopped
+    if _stopped:
+        raise KeyboardInterrupt
+    try:
+        return work(job)
+    except KeyboardInterrupt:
+        _stopped = True
+        raise
 
 
 def _follow(parent: int) -> None:

@@ -240,6 +240,11 @@ def write_settings(config: TrainConfig, folder: Path) -> None:
     (folder / "settings.json").write_text(json.dumps(asdict(config), indent=1) + "\n")
 
 
+def read_settings(folder: Path) -> dict[str, Any]:
+    """What `write_settings` wrote, flat as `settings_of` has it, those that may change included."""
+    return _flat(json.loads((folder / "settings.json").read_text()))
+
+
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in tree.items():

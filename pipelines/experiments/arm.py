@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -21,16 +20,15 @@ from sketchgen.instructions import InstructionsConfig
 from sketchgen.shapeworld import CLASSES
 from sketchlm.bundle import is_bundle
 from sketchlm.loop import Stopped, train
-from sketchlm.training import TrainConfig, settings_of, warm_start
+from sketchlm.training import TrainConfig, read_settings, settings_of, warm_start
 from sketchlm.weights import shipped
 
 MINUTES = "minutes"
 """File of a stage's folder: how long it took."""
 SHARDS = "shards"
 """Another: what it was trained on."""
-
-
 PAGES = "docs/experiments"
+"""The pages of the project."""
 
 
 @dataclass(frozen=True)
@@ -128,8 +126,8 @@ def chain(setting: Setting, name: str, *stages: TrainConfig, about: str = "") ->
     placed: list[TrainConfig] = []
     if stages[0].warm.steps and stages[0].model.base == "tiny":
         one = stage_one(setting, stages[0].seed)
-        blind = replace(one.processor, blind=stages[0].processor.blind)
-        stages = (warm_start(replace(one, processor=blind)), *stages)
+        processor = replace(one.processor, blind=stages[0].processor.blind)
+        stages = (warm_start(replace(one, processor=processor)), *stages)
     for stage in stages:
         if placed:
             stage = replace(stage, model=replace(stage.model, base=f"{placed[-1].out}/bundle"))
@@ -169,7 +167,7 @@ def train_all(arms: Sequence[Arm], setting: Setting, console: Console) -> None:
     KeyboardInterrupt where it was asked to stop.
     """
     places = {stage.out: stage for arm in arms for stage in arm.stages}
-    for stage in places.values():
+    for stage in {stage.loader.shards: stage for stage in places.values()}.values():
         make_missing(stage.loader.shards, stage, console)
     todo = [stage for stage in places.values() if not _is_made(stage)]
     made_by = {f"{stage.out}/bundle": number for number, stage in enumerate(todo)}
@@ -188,27 +186,12 @@ def _is_made(stage: TrainConfig) -> bool:
     if not is_bundle(f"{stage.out}/bundle"):
         return False
     place = Path(stage.out)
-    there, here = _flat_settings(place), settings_of(stage)
+    there, here = read_settings(place), settings_of(stage)
     if differ := [name for name, value in here.items() if name in there and there[name] != value]:
         raise ValueError(f"{place} was trained with another {differ[0]}: remove it to train it again")
     if (place / SHARDS).is_file() and (place / SHARDS).read_text() != _shards_digest(stage):
         raise ValueError(f"{place} was trained on other shards than lie in {stage.loader.shards}: remove it")
     return True
-
-
-def _flat_settings(place: Path) -> dict[str, Any]:
-    """What its settings file has, as `settings_of` names it."""
-    found: dict[str, Any] = {}
-
-    def walk(node: Any, name: str) -> None:
-        if isinstance(node, dict) and node:
-            for key, value in node.items():
-                walk(value, f"{name}.{key}" if name else key)
-        else:
-            found[name] = node
-
-    walk(json.loads((place / "settings.json").read_text()), "")
-    return found
 
 
 def _shards_digest(stage: TrainConfig) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from data_manifests.vocabulary import vocabulary
 from pipelines.experiments.arm import Setting
+from pipelines.experiments.exam import Exam, drawn_exam
 from pipelines.gaps import Sketch
 from pipelines.mixtures import MixtureConfig, data_folder
 from sketchgen.bank import VAL_SHARE, SketchBank
@@ -57,6 +60,22 @@ def of_bank(asked: Asked, bank: SketchBank, again: str = "") -> Sketch:
 def of_classes(kind: str, bank: str) -> str:
     """Name of the exam with drawings of a kind, of the classes alone that a bank has."""
     return f"{kind}, classes of {bank}"
+
+
+def people_exams(setting: Setting, shards: str, kinds: Mapping[str, tuple[SketchBank, Any]]) -> list[Exam]:
+    """For each bank of people that is there, the questions about its classes with its drawings, then the same with
+    those of other kinds. kinds: their banks, and what identifies their drawings."""
+    found = []
+    for name in PEOPLE:
+        if folder := bank_folder(setting, name):
+            people = whole_bank(name, folder)
+            classes = frozenset(people[0].categories)
+            others = {of_classes(kind, name): other for kind, other in kinds.items()}
+            for exam, (bank, drawings) in {name: people, **others}.items():
+                shown = partial(of_bank, bank=bank)
+                asked = partial(drawn_exam, exam, shards, shown, number=setting.number, classes=classes)
+                found.append(asked(drawings=drawings, by_class=name in FEW))
+    return found
 
 
 def folders_of(setting: Setting) -> dict[str, str]:

@@ -136,23 +136,15 @@ def plot(results: Results, picture: Any) -> None:
     picture.set_size_inches(13, 7.5)
     left, right = picture.subplots(1, 2, width_ratios=(1.2, 1))
     column(left, [one for one in results.effects if one.against])
-    for shift, (arm, colour) in enumerate(
-        zip(("sequential", "joint-plain", "joint"), (GREY, GREEN, BLUE), strict=True)
-    ):
+    colours = {"sequential": GREY, "joint-plain": GREEN, "joint": BLUE}
+    for shift, (arm, colour) in enumerate(colours.items()):
         found = {
             place + 0.27 * (shift - 1): results.find(arm, "gallery", "retrieval", condition=how)
             for place, how in enumerate(RANKED)
             if arm == "joint" or how not in ("search", "reranked")  # the others have no search of their own
         }
         bars(right, found, 0.25, colour, arm)
-    names = [
-        "every photo\nasked",
-        "its search",
-        "its search,\nthen asked",
-        "untrained\nsearch",
-        "untrained,\nthen asked",
-    ]
-    right.set_xticks(range(len(RANKED)), names)
+    right.set_xticks(range(len(RANKED)), RANKED_WORDS)
     right.set(title=f"gallery of {PHOTOS}, mAP by way to rank", ylim=(0, 1.1))
     right.legend(frameon=False, ncols=3, fontsize=9)
     right.grid(axis="y", alpha=0.3)

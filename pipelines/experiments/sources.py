@@ -13,13 +13,12 @@ from pipelines import instructions, sketches
 from pipelines.experiments.arm import Arm, Setting, both_stages, chain, scenes, shards_of
 from pipelines.experiments.distance import distance_table, distances, draw_losses, losses, ranks, ranks_told
 from pipelines.experiments.drawings import (
-    FEW,
     PEOPLE,
-    bank_folder,
     folders_of,
     hand,
     of_bank,
     of_classes,
+    people_exams,
     people_told,
     whole_bank,
 )
@@ -98,16 +97,7 @@ def exams(setting: Setting) -> list[Exam]:
     kinds = banks(setting)
     for name, (bank, drawings) in kinds.items():
         found.append(asked(name, sketch_of=partial(of_bank, bank=bank), drawings=drawings))
-    for people in PEOPLE:
-        if folder := bank_folder(setting, people):
-            theirs, drawings = whole_bank(people, folder)
-            to_classes = partial(asked, classes=frozenset(theirs.categories), by_class=people in FEW)
-            found.append(to_classes(people, sketch_of=partial(of_bank, bank=theirs), drawings=drawings))
-            for name in KINDS:
-                bank, drawings = kinds[name]
-                shown = partial(of_bank, bank=bank)
-                found.append(to_classes(of_classes(name, people), sketch_of=shown, drawings=drawings))
-    return found
+    return found + people_exams(setting, shards, {name: kinds[name] for name in KINDS})
 
 
 def banks(setting: Setting) -> dict[str, tuple[SketchBank, Any]]:

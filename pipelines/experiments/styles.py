@@ -13,15 +13,13 @@ from pipelines import instructions
 from pipelines.experiments.arm import Arm, Setting, both_stages, chain
 from pipelines.experiments.distance import distance_table, distances, draw_losses, losses, ranks, ranks_told
 from pipelines.experiments.drawings import (
-    FEW,
     PEOPLE,
-    bank_folder,
     folders_of,
     hand,
     of_bank,
     of_classes,
+    people_exams,
     people_told,
-    whole_bank,
 )
 from pipelines.experiments.exam import Exam, drawn_exam, exam_of
 from pipelines.experiments.experiment import Contrast, Experiment
@@ -65,12 +63,7 @@ def exams(setting: Setting) -> list[Exam]:
     found += [asked(name, sketch_of=partial(_at_level, level=level)) for level, name in LEVELS.items()]
     found += [asked(_kept_name(share), sketch_of=partial(_changed, kept=share)) for share in KEPT]
     found += [asked(_moved_name(by), sketch_of=partial(_changed, moved=by)) for by in SHAKEN]
-    for name in PEOPLE:
-        if folder := bank_folder(setting, name):
-            bank, drawings = whole_bank(name, folder)
-            to_classes = partial(asked, classes=frozenset(bank.categories), by_class=name in FEW)
-            found.append(to_classes(name, sketch_of=partial(of_bank, bank=bank), drawings=drawings))
-            found.append(to_classes(of_classes(HAND, name), sketch_of=_in_styles(TRAINING_STYLES)))
+    found += people_exams(setting, shards, {HAND: (hand(), "")})
     return [exam_of("of the shards", shards, ("sbir", "bbox"), setting.number), *found]
 
 

@@ -326,8 +326,8 @@ def _signature(name: str, rule: str, evidence: Sequence[Evidence], lacks: str) -
     enough = [one for one in evidence if one.figure.n >= LEAST]
     verdict = anywhere(one.verdict for one in enough or evidence)
     mine = [one for one in enough if one.verdict == verdict]
-    below = len(evidence) - len(enough)
-    few = f" Left aside, of fewer than {LEAST} questions: {below} more." if below else ""
+    aside = len(evidence) - len(enough)
+    few = f" Left aside, of fewer than {LEAST} questions: {aside} more." if aside else ""
     told = {
         "seen": f"In {len(mine)} of {counted(len(enough), 'figure')}.{few}",
         "not seen": f"In none of {counted(len(enough), 'figure')}.{few}",

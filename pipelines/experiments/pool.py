@@ -73,6 +73,8 @@ def terminated_as_interrupted() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+_parent = 0
+"""In a worker: the process that began it."""
 _stopped = False
 """In a worker: whether it was asked to stop. What waits in its queue by then cannot be called back."""
 
@@ -87,10 +89,15 @@ def _run(work: Callable[[Job], Result], job: Job) -> Result:
     except KeyboardInterrupt:
         _stopped = True
         raise
+    finally:
+        if os.getppid() != _parent:  # nobody takes the result, and the worker would wait for its next job for ever
+            signal.raise_signal(signal.SIGTERM)
 
 
 def _follow(parent: int) -> None:
     """In a worker: end as on SIGTERM when the process that began it is gone, however it went."""
+    global _parent
+    _parent = parent
 
     def look() -> None:
         while os.getppid() == parent:

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipelines.experiments.pool import side_by_side
+from pipelines.experiments.pool import side_by_side, terminated_as_interrupted
 
 
 def double(number: int) -> int:
@@ -68,22 +68,37 @@ def test_a_process_that_dies_is_said_with_a_remedy() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("work", ["wait", "saved"])
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_none_is_left_behind(how: signal.Signals, tmp_path: Path) -> None:
+def test_none_is_left_behind_and_none_begun(how: signal.Signals, work: str, tmp_path: Path) -> None:
     code = (
-        "from pathlib import Path\nfrom tests.pipelines.test_pool import wait\n"
-        "from pipelines.experiments.pool import side_by_side\n"
-        f"if __name__ == '__main__':\n    list(side_by_side(wait, [f'{tmp_path}/{{n}}' for n in 'abc'], 2))\n"
+        f"from tests.pipelines.test_pool import {work}\nfrom pipelines.experiments.pool import side_by_side\n"
+        f"if __name__ == '__main__':\n    list(side_by_side({work}, [f'{tmp_path}/{{n}}' for n in 'abcdef'], 2))\n"
     )
     script = tmp_path / "main.py"
     script.write_text(code)
     parent = subprocess.Popen([sys.executable, str(script)], env={**os.environ, "PYTHONPATH": os.getcwd()})
-    until(lambda: (tmp_path / "a").exists() and (tmp_path / "b").exists())
-    children = psutil.Process(parent.pid).children(recursive=True)
-    parent.send_signal(how)
-    parent.wait(30)
+    try:
+        until(lambda: (tmp_path / "a").exists() and (tmp_path / "b").exists())
+        children = psutil.Process(parent.pid).children(recursive=True)
+        parent.send_signal(how)
+        parent.wait(30)
+    finally:
+        parent.kill()
     until(lambda: not any(child.is_running() and child.status() != "zombie" for child in children))
-    assert not (tmp_path / "c").exists()
+    assert {place.name[0] for place in tmp_path.iterdir() if place != script} == {"a", "b"}
+    if work == "saved" and how == signal.SIGTERM:
+        assert {place.name for place in tmp_path.glob("*.saved")} == {"a.saved", "b.saved"}
+
+
+def saved(place: str) -> int:
+    """As training does: a signal ends it, but what it has is written first."""
+    with terminated_as_interrupted():
+        try:
+            return wait(place)
+        except KeyboardInterrupt:
+            Path(f"{place}.saved").touch()
+            raise
 
 
 def wait(place: str) -> int:

@@ -37,14 +37,17 @@ from sketchgen.shapeworld import CLASSES, HELD_OUT_STYLE, TRAINING_STYLES
 
 KINDS = ("hand", "generated")
 TRAINED = (*KINDS, "mixed")
-SCENES = 600
-"""Of which sketches are generated: some 3,500 of them."""
+SCENES = 2400
+"""Of which sketches are generated to train on: some 14,000, as many as a training of `tiny` asks with. The hand draws
+anew for each question."""
+UNSEEN_SCENES = 200
+"""Of which those are generated that exams ask with."""
 
 
 def generated(setting: Setting, split: Literal["train", "val"]) -> RunConfig:
     """Sketches that sketchgen makes of scenes of shapeworld, which no exam shows."""
     base = sketches.shapeworld()
-    world = replace(base.source.world, split=split, num_scenes=SCENES if split == "train" else SCENES // 3, seed=1)
+    world = replace(base.source.world, split=split, num_scenes=SCENES if split == "train" else UNSEEN_SCENES, seed=1)
     return replace(
         base, source=replace(base.source, world=world), images_per_shard=50, out=f"{setting.out}/sketches/{split}"
     )

@@ -564,6 +564,7 @@ def test_every_experiment_asks_its_exams_and_writes_its_page(
     monkeypatch.setattr(instructions, "ensure", lambda recipe, console: shards)
     monkeypatch.setattr(instructions, "ensure_run", partial(_few_scenes, instructions.ensure_run))
     monkeypatch.setattr(sources, "SCENES", 90)
+    monkeypatch.setattr(sources, "UNSEEN_SCENES", 30)
     monkeypatch.setattr(sources, "run_sketches", _without_ray)
     monkeypatch.setattr(objectives, "PHOTOS", 12)
     monkeypatch.setattr(objectives, "SKETCHES", 3)

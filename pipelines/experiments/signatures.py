@@ -62,24 +62,28 @@ def words_without_places(results: Sequence[Results]) -> Signature:
     rule = f"VQA is above {HIGH_VQA:g} and Acc@0.5 of BBOX below {LOW_DETECTION:g} in one arm"
     verdicts: list[Verdict] = []
     able: list[tuple[str, Figure]] = []
-    seen: list[list[float]] = []
+    told: list[str] = []
+    known: list[list[float]] = []
     for each in results:
         for vqa in _asked([each], lambda one: one.task == "vqa" and one.arm != CONTROL):
             bbox = each.find(vqa.arm, vqa.exam, "bbox")
-            if bbox is None or bbox.values in seen:
+            if bbox is None or bbox.values in known:
                 continue  # one model may stand in several experiments
-            seen.append(bbox.values)
+            known.append(bbox.values)
             sides = above(vqa.interval, HIGH_VQA), below(bbox.interval, LOW_DETECTION)
-            verdicts.append(everywhere(sides))
+            verdict, arm = everywhere(sides), f"`{vqa.arm}` of {each.name}"
+            verdicts.append(verdict)
             if sides[0] == "seen":
-                able.append((f"`{vqa.arm}` of {each.name}", bbox.interval))
+                able.append((arm, bbox.interval))
+            if verdict != "not seen":
+                told.append(f"{arm}, {verdict}: VQA {vqa.interval}, BBOX {bbox.interval}")
     if not verdicts:
         return Signature(name, "cannot be told", rule, "no results yet")
-    told = f"{len(verdicts)} arms, {len(able)} with high VQA"
     if able:
         worst = min(able, key=lambda one: one[1].value)
-        told += f"; the lowest detection of these is {worst[1]} ({worst[0]})"
-    return Signature(name, anywhere(verdicts), rule, told)
+        told.insert(0, f"the lowest detection of these is {worst[1]} ({worst[0]})")
+    told.insert(0, f"{len(verdicts)} arms, {len(able)} with high VQA")
+    return Signature(name, anywhere(verdicts), rule, "; ".join(told))
 
 
 def crowds(results: Sequence[Results]) -> Signature:

@@ -340,6 +340,7 @@ def test_the_papers_failure_signatures_are_seen_where_they_are() -> None:
         of("crowds", figure(0.3, exam=MANY, task="boxes", figure="hallucinated")),
     ]
     assert [one.verdict for one in signatures(bad)] == ["seen"] * 4
+    assert "`full` of stages, seen: VQA 0.900 (" in signatures(bad)[2].told
     good = [
         of("connector", figure(0.6), figure(0.9, arm="frozen")),
         of(
@@ -361,7 +362,7 @@ def test_the_papers_failure_signatures_are_seen_where_they_are() -> None:
         ),
     ]
     assert [one.verdict for one in signatures(good)] == ["not seen"] * 4
-    assert "0.800 (" in signatures(good)[2].told
+    assert "0.800 (" in signatures(good)[2].told and "`full` of stages, " not in signatures(good)[2].told
     open_ = [of("connector", figure(0.751, arm="frozen"))]
     assert [one.verdict for one in signatures(open_)] == ["cannot be told"] * 4
 

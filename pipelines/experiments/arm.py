@@ -31,6 +31,10 @@ PAGES = "docs/experiments"
 """The pages of the project."""
 
 
+WEIGHTS = ("model.base", "model.tower_weights")
+"""Settings that may name a model that comes with the package, wherever that lies."""
+
+
 @dataclass(frozen=True)
 class Setting:
     """How large an experiment is, and where it keeps what it made."""
@@ -141,7 +145,7 @@ def _digest(stage: TrainConfig) -> str:
     usual, own = settings_of(TrainConfig()), settings_of(stage)
     told = {name: value for name, value in own.items() if value != usual[name]}
     told |= {"shards": stage.loader.shards, "threads": stage.threads}
-    for name in ("model.base", "model.tower_weights"):
+    for name in WEIGHTS:
         folder = shipped_folder(str(own[name]))
         if folder:
             told[name] = _weights_digest(folder)
@@ -187,7 +191,8 @@ def _is_made(stage: TrainConfig) -> bool:
         return False
     place = Path(stage.out)
     there, here = read_settings(place), settings_of(stage)
-    if differ := [name for name, value in here.items() if name in there and there[name] != value]:
+    moved = {name for name in WEIGHTS if shipped_folder(str(here[name]))}  # the folder's name knows which they are
+    if differ := [name for name, value in here.items() if there.get(name, value) != value and name not in moved]:
         raise ValueError(f"{place} was trained with another {differ[0]}: remove it to train it again")
     if (place / SHARDS).is_file() and (place / SHARDS).read_text() != _shards_digest(stage):
         raise ValueError(f"{place} was trained on other shards than lie in {stage.loader.shards}: remove it")

@@ -116,20 +116,30 @@ def ranks_told(found: dict[str, list[float]]) -> str:
     )
 
 
+NEAR = 0.06
+"""Share of the greatest distance and loss under which a point is not named for itself."""
+
+
 def draw_losses(axes: Any, rows: Sequence[tuple[str, Mapping[str, Any], str]]) -> None:
     """What SBIR loses over the distance in the tower, of rows with their names and colours; each is named on the right
-    or left where there is room."""
+    or left where there is room, those that are near 0 together."""
     asked = [one for one in rows if one[1]["sbir"] and one[1]["tower"] is not None]
     found = [(name, (row["tower"], float(np.mean(row["sbir"]))), colour) for name, row, colour in asked]
     wide, high = (max((abs(place[n]) for _, place, _ in found), default=0.0) or 1.0 for n in (0, 1))
     taken: list[tuple[float, float]] = []
+    near = [place for _, place, _ in found if abs(place[0]) < NEAR * wide and abs(place[1]) < NEAR * high]
+    if len(near) > 1:
+        right = (max(x for x, _ in near), float(np.mean([y for _, y in near])))
+        axes.annotate(f"{len(near)} near 0", right, (6, -6), textcoords="offset points", fontsize=7, va="center")
     for name, (x, y), colour in sorted(found, key=lambda one: -one[1][0]):
         axes.plot(x, y, "o", color=colour, markersize=5)
+        if len(near) > 1 and (x, y) in near:
+            continue
         for side, align, shift in ((1, "left", 5), (-1, "right", -5)):
             middle = x + side * 0.14 * wide
             if all(abs(middle - a) > 0.25 * wide or abs(y - b) > 0.035 * high for a, b in taken):
                 axes.annotate(name, (x, y), (shift, 0), textcoords="offset points", fontsize=7, ha=align, va="center")
                 taken.append((middle, y))
                 break
-    axes.margins(x=0.3)
+    axes.set_xlim(-0.08 * wide, 1.45 * wide)
     axes.set(title="lost, over the distance", xlabel="MMD² in the tower", ylabel="SBIR lost")

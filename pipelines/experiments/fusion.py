@@ -55,9 +55,11 @@ FUSION = Experiment(
     question="The paper lays the sketch's tokens before the photo's and leaves it to the language model to compare "
     "them. Does it help retrieval or detection to let the photo's tokens look at the sketch's before they join the "
     "text, where both models cost the same?",
-    setup="The same tower, data and recipe; a layer of cross-attention (its MLP included), in which the photo's tokens "
-    "look at the sketch's, takes the place of one of the language model's four, so that parameters match. All begin "
-    "from nothing.",
+    setup="The same tower, data and recipe. A layer of cross-attention (its MLP included), in which the "
+    "photo's tokens look at the sketch's, takes the place of one of the language model's four, so that parameters "
+    "match (in both models the sketch stands first, so that the photo's tokens can look at it). Connector, language "
+    "model and the new layer begin from nothing. Grounding, a part of the loss that also teaches boxes, reads "
+    "the photo's tokens after two layers of four in `concat`, and after the new one and two of three in the others.",
     arms=arms,
     prepare=prepare,
     exams=exams,

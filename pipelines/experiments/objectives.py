@@ -156,8 +156,9 @@ OBJECTIVES = Experiment(
     question="Is it better to align first and ask later (stages I and II), or to train all tasks at once, with losses "
     "that draw a sketch, the photos that show its class, and the name of the class together? And does what these "
     "losses learn serve as the coarse stage of retrieval?",
-    setup=f"Equal compute: joint training takes {EQUAL_TOKENS:.0%} of the steps, each of which has more tokens "
-    "(counted on the shards of `tiny`). The contrastive losses are sigmoids over pairs of sketch and photo, and of "
+    setup=f"Equal numbers of tokens through the language model: joint training takes {EQUAL_TOKENS:.0%} of the steps, "
+    f"each of which has more of them (counted on the shards of `tiny`); the losses' own heads come on top. The "
+    "contrastive losses are sigmoids over pairs of sketch and photo, and of "
     f"name and photo, on the connector's tokens; their weight, {WEIGHT:g}, was chosen on the scenes of this exam by "
     f"what the search alone found. The gallery has {PHOTOS} unseen scenes. `first 10 kept`: of the ten photos that the "
     f"model ranks first when asked of each, the share among the first {KEEP} of the coarse search, which is the "

@@ -7,31 +7,38 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
+from data_manifests.schema import Measured
 from pipelines.experiments.arm import Setting
-from pipelines.experiments.exam import FIGURES
+from pipelines.experiments.exam import COARSE, FIGURES
 from pipelines.experiments.experiment import Experiment, page_name
 from pipelines.experiments.plots import TASK_WORDS, exam_words, forest, markdown
-from pipelines.experiments.results import Outcome, Results, seeds_to_settle
+from pipelines.experiments.results import CONTROL, Outcome, Results, seeds_to_settle
 from pipelines.experiments.signatures import signatures
 from sketchlm.evaluation.record import write_text
 from sketchlm.evaluation.report import Signature
+from sketchlm.evaluation.report.task import glossary
 
 MARK: Final = re.compile(r"<!-- What follows is written by hand, of the figures (\w+); what stands above is made. -->")
 EARLIER: Final = "*Written of the figures of an earlier run, before those above.*"
 UNWRITTEN: Final = "**What it means.** Not written yet.\n\n**What would change our mind.** Not written yet."
 METHOD: Final = """Figures are means over the seeds. Intervals (95 %) hold what other seeds would give (Student's t) and
 what other images would give, of galleries other sketches (bootstrap of the mean over seeds), in quadrature; the scenes
-of training are the same for all seeds, and so is the tower where the recipe has one that comes with the package.
-Effects are differences on the same questions, seed by seed. One is *clear* where its interval leaves out 0; else it is
-within the noise, and the verdict says with how many seeds there would be an even chance to settle it, were size and
-spread what they seem."""
+of training are the same for all seeds. Effects are differences on the same questions, seed by seed. One is *clear*
+where its interval leaves out 0; else it is within the noise, and the verdict says with how many seeds there would be an
+even chance to settle it, were size and spread what they seem. `constant`: the best answer that is always the same.
+
+The tower is the same for all seeds where the recipe has one that comes with the package, as `tiny` has: that of the
+demonstration model, frozen. It was trained on shapeworld in these very tasks, grounding included, and to name drawings
+and patches of photos alike: unlike CLIP it knows both. Parameters are those of the whole model, frozen ones included;
+minutes are of a machine that did other things as well, so that they compare nothing."""
 
 
 SIGNATURES: Final = """Four ways to fail that the project's notes on the paper tell to watch for, looked for by the
 limits of the evaluation reports: the first in `connector`, the second in `styles` and `sources`, the third in every
-experiment that asks both, the last in `crowds`. One is seen, or not, only where the interval says so."""
+experiment that asks both, the last in `crowds`. One is seen, or not, only where the interval says so. What `quickdraw`
+and `openmoji` were is said on the page of `styles`."""
 INDEX: Final = """The paper's claims and its open questions, at a scale that a laptop trains: shapeworld and a LLaVA of
 2.6 million parameters. `make experiments NAME=...` makes a page anew, and this list; what stands below the figures of a
 page was written by hand."""
@@ -55,6 +62,7 @@ def write_page(experiment: Experiment, results: Results, setting: Setting) -> Pa
         METHOD,
         "## Figures",
         figures_table(results),
+        figures_told(results),
         *(["## Effects", effects_table(results), by_chance(results)] if results.effects else []),
         *([told] if (told := experiment.told(results)) else []),
         f"![{experiment.title}]({picture.name})",
@@ -103,11 +111,16 @@ def command_of(results: Results) -> str:
 
 def by_chance(results: Results) -> str:
     """How many effects would be clear of themselves."""
-    number = len(results.effects)
-    return (
-        f"Of {number} effects {sum(one.is_clear for one in results.effects)} are clear; were there none at all, "
-        f"{0.05 * number:.1f} would be, by chance."
-    )
+    clear, number = clear_of(results)
+    beside = " (those against the blind control left out)" if number < len(results.effects) else ""
+    chance = f"were there none at all, {0.05 * number:.1f} would be, by chance"
+    return f"Of {number} effects{beside} {clear} are clear; {chance}."
+
+
+def clear_of(results: Results) -> tuple[int, int]:
+    """How many effects are clear, and of how many. That a model beats the blind control only says that it works."""
+    told = [one.is_clear for one in results.effects if one.against != CONTROL]
+    return sum(told), len(told)
 
 
 def draw(experiment: Experiment, results: Results, path: Path) -> None:
@@ -136,6 +149,21 @@ def figures_table(results: Results) -> str:
             + [f"{constant:.3f}" if constant is not None and figure == FIGURES.get(task) else ""]
         )
     return markdown(_without_empty([["exam", "figure", "n", *arms, "constant"], *lines]))
+
+
+def figures_told(results: Results) -> str:
+    """What the figures say, each once."""
+    there: dict[str, list[str]] = {}
+    for one in results.outcomes:
+        there.setdefault(one.task, []).append(one.figure)
+    said = {name: what for task, names in there.items() for name, what in _meanings(task, names)}
+    return "; ".join(f"{name}: {what}" for name, what in said.items()) + "."
+
+
+def _meanings(task: str, names: Sequence[str]) -> list[tuple[str, str]]:
+    if task == COARSE:
+        return [("kept", "of what the model ranks first, the share that a coarse search keeps")]
+    return glossary(names, cast(Measured, task))
 
 
 def effects_table(results: Results) -> str:
@@ -210,11 +238,11 @@ def write_index(experiments: Mapping[str, Experiment], results: Mapping[str, Res
 
 
 def _index_row(page: Path, experiment: Experiment, results: Results) -> list[str]:
-    clear = sum(one.is_clear for one in results.effects)
+    clear, number = clear_of(results)
     small = results.recipe == Setting.recipe
     run = f"{results.date}, {len(results.seeds)} seeds" + ("" if small else f", recipe `{results.recipe}`")
     means = headline(page.read_text()) if page.is_file() else ""
-    return [f"[{page.stem}]({page.name})", experiment.title, run, f"{clear} of {len(results.effects)}", means]
+    return [f"[{page.stem}]({page.name})", experiment.title, run, f"{clear} of {number}", means]
 
 
 def headline(text: str) -> str:

@@ -47,7 +47,7 @@ def style_overfit(results: Sequence[Results]) -> Signature:
     """Good with drawings as in training, poor with others."""
     others = (HELD_OUT_STYLE, *PEOPLE)
     evidence = [
-        (f"`{one.exam}`, {TASK_WORDS[one.task]}: {_lost(one)} lost", _lost(one))
+        (f"`{one.exam}`, {TASK_WORDS[one.task]}: {_signed(_lost(one))} lost", _lost(one))
         for each in (*_of(results, "styles"), *_of(results, "sources"))
         for one in each.effects
         if one.exam in others and one.baseline and one.arm in HAND_TRAINED
@@ -113,6 +113,11 @@ def _lost(outcome: Outcome) -> Figure:
     """A difference the other way round."""
     one = outcome.interval
     return Figure(-one.value, -one.high, -one.low, one.n)
+
+
+def _signed(found: Figure) -> str:
+    """A difference, whose ends may be below 0."""
+    return f"{found.value:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
 
 
 def _sign(

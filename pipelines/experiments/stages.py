@@ -50,14 +50,14 @@ STAGES = Experiment(
     title="Stage I and II against stage II alone",
     question="Does a model that first learns what sketches show (stage I) answer better than one that spends the same "
     "steps on the four tasks? The paper loses about 40 % of retrieval without stage I.",
-    setup="The same tower (trained beforehand, frozen), data, batch and optimizer; connector and language model begin "
-    "from nothing. Equal numbers of steps and of rows; a row of stage I holds a description in place of questions. The "
-    "tower has learned from sketches with their names, and grounding (which patches show what the sketch shows) is "
-    "usually a part of the loss in both stages: much of what stage I is for in the paper is taught in `two-alone` as "
-    "well. `aligned` and `unaligned` therefore leave grounding out of stage II: only stage I aligns.",
+    setup="The same tower, data, batch and optimizer; connector and language model begin from nothing. Equal numbers "
+    "of steps and of rows; a row of stage I holds a description in place of questions. The tower knows sketches and "
+    "what photos show (see below), and grounding (which patches show what the sketch shows, and the box of what each "
+    "patch shows) is usually a part of the loss in both stages: much of what stage I is for in the paper is taught in "
+    "`two-alone` as well. `aligned` and `unaligned` therefore leave grounding out of stage II: only stage I aligns.",
     arms=arms,
     prepare=prepare,
     exams=exams,
-    effects=(("both", "two-alone"), ("aligned", "unaligned"), ("both", "blind")),
+    effects=(("both", "two-alone"), ("aligned", "unaligned"), ("two-alone", "unaligned"), ("both", "blind")),
     plot=forest,
 )

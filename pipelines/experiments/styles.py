@@ -120,7 +120,7 @@ def plot(results: Results, picture: Any) -> None:
             reached = {x: results.find("model", name, task) for x, name in exams_at.items()}
             points(axes, reached, fmt="o-", color=colour, label=title)
     by_style.set_yticks(range(len(there)), there, fontsize=9)
-    by_style.set(title="style", xlim=(0, 1))
+    by_style.set(title="style", xlim=(0, 1), xlabel="blue: SBIR, balanced accuracy; red: BBOX, Acc@0.5")
     by_share.set(title="lines left out, the shortest first", xlabel="share of their length that is left", ylim=(0, 1))
     by_share.invert_xaxis()
     by_share.legend(frameon=False, fontsize=8, loc="lower left")
@@ -215,9 +215,10 @@ STYLE = Experiment(
     "hand, less complete, or shakier?",
     setup="One model a seed, trained on four styles of shapeworld's hand; the same questions of the same unseen "
     "scenes, each time with another drawing of the class. `kept`: the longest lines of a drawing with all its detail, "
-    "up to that share of its length. `moved`: every point of its lines, by a normal law. Drawings of people "
-    "(`quickdraw`, `openmoji`) where their folders lie among your data (`--data`, or SKETCH_DATA_DIR), for the classes "
-    "that they share with shapeworld.",
+    "up to that share of its length. `moved`: every point of its lines, by a normal law. Drawings of other sources "
+    "(`quickdraw`: of people, or of what learned from them; `openmoji`: icons that people designed) where their "
+    "folders lie among your data (`--data`, or SKETCH_DATA_DIR), for the classes that they share with shapeworld. "
+    "Distances are those of the tower that comes with the package.",
     arms=arms,
     prepare=prepare,
     exams=exams,

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sketchlm.metrics.box import OVERLAP, Boxes, Scores, checked_boxes, checked_scores, overlaps, suppress
-from sketchlm.metrics.figure import Values, average, ratio
+from sketchlm.metrics.figure import Values, average, ratio, rest
 
 THRESHOLDS = np.arange(50, 100, 5) / 100
 """Of Acc: 0.50, 0.55, ..., 0.95, as COCO has them."""
@@ -175,10 +175,12 @@ BOXES = {
     "F1": ratio(BoxesRow._fields, "hits", "half_all"),
     "duplicates": ratio(BoxesRow._fields, "duplicates", "found"),
     "hallucinated": ratio(BoxesRow._fields, "hallucinated", "found"),
+    "loose": rest(BoxesRow._fields, "found", "hits", "duplicates", "hallucinated"),
     "precision, suppressed": ratio(BoxesRow._fields, "kept_hits", "kept"),
     "recall, suppressed": ratio(BoxesRow._fields, "kept_hits", "true"),
     "F1, suppressed": ratio(BoxesRow._fields, "kept_hits", "kept_half_all"),
     "duplicates, suppressed": ratio(BoxesRow._fields, "kept_duplicates", "kept"),
     "hallucinated, suppressed": ratio(BoxesRow._fields, "kept_hallucinated", "kept"),
+    "loose, suppressed": rest(BoxesRow._fields, "kept", "kept_hits", "kept_duplicates", "kept_hallucinated"),
 }
-"""At IoU 0.5, boxes pooled over questions; duplicates and hallucinated are shares of the boxes."""
+"""At IoU 0.5, boxes pooled over questions; duplicates, hallucinated and loose ones are shares of the boxes."""

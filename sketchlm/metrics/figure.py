@@ -59,6 +59,17 @@ def ratio(fields: Sequence[str], top: str, bottom: str) -> Measure:
     return Measure(lambda rows: rows[:, columns], _quotient)
 
 
+def rest(fields: Sequence[str], whole: str, *parts: str) -> Measure:
+    """What the columns `parts` leave of the column `whole`, as a share of it; each is 0 or more, and no more together.
+    A question whose `whole` is 0 does not enter."""
+    column, less = fields.index(whole), [fields.index(part) for part in parts]
+
+    def terms(rows: Values) -> Values:
+        return np.stack([rows[:, column] - rows[:, less].sum(1), rows[:, column]], 1)
+
+    return Measure(terms, _quotient)
+
+
 def _quotient(sums: Values) -> Values:
     top, bottom = sums[..., 0], sums[..., 1]
     return np.divide(top, bottom, out=np.full_like(top, np.nan), where=bottom > 0)

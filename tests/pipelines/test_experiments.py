@@ -152,6 +152,8 @@ def test_a_bundle_of_other_settings_or_other_shards_is_refused(tmp_path: Path) -
     assert arm._is_made(stage)
     (tmp_path / "run" / arm.SHARDS).write_text(arm._shards_digest(stage))
     assert arm._is_made(stage)
+    moved = replace(stage, model=replace(stage.model, tower_weights=str(shipped("learn"))))
+    assert stage.model.tower_weights == "learn" and arm._is_made(moved)
     with pytest.raises(ValueError, match="was trained with another optimizer.lr: remove it"):
         arm._is_made(replace(stage, optimizer=replace(stage.optimizer, lr=1.0)))
     (shards / "settings.json").write_text('{"another": 1}')

@@ -210,6 +210,7 @@ def test_several_boxes_by_hand() -> None:
     assert mine["precision"] == pytest.approx(2 / 6) and mine["recall"] == pytest.approx(2 / 3)
     assert mine["F1"] == pytest.approx(2 * (1 / 3) * (2 / 3) / (1 / 3 + 2 / 3))
     assert mine["duplicates"] == pytest.approx(2 / 6) and mine["hallucinated"] == pytest.approx(1 / 6)
+    assert mine["loose"] == pytest.approx(1 / 6) and mine["loose, suppressed"] == pytest.approx(1 / 4)
     assert mine["precision, suppressed"] == pytest.approx(2 / 4) and mine["duplicates, suppressed"] == 0
     assert mine["F1, suppressed"] == pytest.approx(2 * 2 / (4 + 3))
 

@@ -10,8 +10,8 @@ from data_manifests.schema import Measured
 from sketchlm.evaluation.measures import OWN
 
 LOWER: Final = frozenset(
-    {"MAE", "unreadable", "tied", "excluded", "duplicates", "hallucinated"}
-    | {"duplicates, suppressed", "hallucinated, suppressed"}
+    {"MAE", "unreadable", "tied", "excluded", "duplicates", "hallucinated", "loose"}
+    | {"duplicates, suppressed", "hallucinated, suppressed", "loose, suppressed"}
 )
 """Measures of which less is better."""
 NEITHER: Final = frozenset({"said yes"})
@@ -37,12 +37,13 @@ MEANINGS: Final = {
     "F1": "precision and recall in one: their harmonic mean",
     "duplicates": "boxes found whose object a better box has taken",
     "hallucinated": "boxes found that show nothing true (IoU below 0.1)",
+    "loose": "boxes found that meet something true and miss it (IoU from 0.1 to below 0.5)",
     "exact": "right answers",
     "exact, present": "right answers where there is at least one",
     "within 1": "counts that are off by one at most",
     "MAE": "how far counts are off, on average; less is better",
     "VQAv2 accuracy": "agreement with ten people's answers, as VQAv2 has it",
-    "balanced accuracy": "mean of the right answers where yes is true and where no is: 50 is guessing",
+    "balanced accuracy": "mean of the right answers where yes is true and where no is: guessing reaches half",
     "accuracy": "right answers",
     "said yes": "answers that say yes, right or wrong",
     "mAP": "mean average precision: 100 where all relevant images come first",

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from pipelines import instructions
 from pipelines.experiments.arm import Arm, Setting, both_stages, chain, scenes, shards_of
-from pipelines.experiments.exam import Answers, Exam, Place, answers_of, facts_of, records_of
+from pipelines.experiments.exam import Answers, Exam, Place, answers_of, exam_of, facts_of, records_of
 from pipelines.experiments.experiment import Contrast, Experiment
 from pipelines.experiments.plots import BLUE, GREEN, GREY, bars
 from pipelines.experiments.results import Results
@@ -28,6 +28,8 @@ ALL, SKETCH, OTHER, WORDS, TEXT = "asked", "sketch", "other", "words", "text"
 """Sketch and words; the sketch alone; the sketch, and the colour of another instance in words; the words beside a white
 page; class and colour in words, without a sketch."""
 EXAM = "several of a class"
+COLOUR = "its colour"
+"""The exam that tells whether a model can compose at all: one that knows no colours cannot."""
 ASKED_WORDS = {
     ALL: "sketch +\n“the red one”",
     SKETCH: "sketch alone",
@@ -72,11 +74,19 @@ def unseen(setting: Setting) -> InstructionsConfig:
     return replace(base, source=replace(base.source, world=world), tasks=tasks, out=f"{setting.out}/shards/pairs_val")
 
 
+def unseen_colours(setting: Setting) -> InstructionsConfig:
+    """Questions of unseen scenes that ask for the colour of what the sketch shows."""
+    base = instructions.learn_val()
+    tasks = replace(base.tasks, names=("vqa",), questions=("colour",))
+    return replace(base, tasks=tasks, out=f"{setting.out}/shards/colours_val")
+
+
 def prepare(setting: Setting, console: Console) -> None:
     """Shards of training and exam. Raises ValueError where some could not be made."""
     for arm in KINDS:
         instructions.ensure_run(training(setting, arm), arm, console)
     instructions.ensure_run(unseen(setting), "unseen pairs", console)
+    instructions.ensure_run(unseen_colours(setting), "unseen colours", console)
 
 
 def arms(setting: Setting, seed: int) -> list[Arm]:
@@ -93,10 +103,11 @@ def arms(setting: Setting, seed: int) -> list[Arm]:
 
 
 def exams(setting: Setting) -> list[Exam]:
-    """One: which of several instances is boxed?"""
+    """Which of several instances is boxed? And does the model know colours, asked for them as in training?"""
     shards = unseen(setting).out
     answers = partial(_answers, shards=shards, number=setting.number)
-    return [Exam(EXAM, answers, facts_of(shards, number=setting.number))]
+    colours = exam_of(COLOUR, unseen_colours(setting).out, ("vqa",), setting.number)
+    return [Exam(EXAM, answers, facts_of(shards, number=setting.number)), colours]
 
 
 def _answers(bundle: Bundle, processor: Processor, shards: str, number: int) -> dict[Place, Answers]:
@@ -167,7 +178,7 @@ def colours_of(samples: Samples, place: int) -> dict[tuple[float, ...], str]:
 
 
 def plot(results: Results, picture: Any) -> None:
-    """How often the instance that is meant is boxed, by what is asked."""
+    """How often the instance that is meant is boxed, and any of its class, by what is asked."""
     axes = picture.subplots()
     for shift, (arm, colour) in enumerate(zip(KINDS, (GREY, BLUE, GREEN), strict=True)):
         found = {
@@ -175,7 +186,14 @@ def plot(results: Results, picture: Any) -> None:
             for place, condition in enumerate(ASKED_WORDS)
         }
         bars(axes, found, 0.25, colour, arm)
+        any_of = {
+            place: results.find(arm, EXAM, "bbox", "Acc@0.5", condition)
+            for place, condition in zip(found, ASKED_WORDS, strict=True)
+        }
+        at = [(place, one.mean) for place, one in any_of.items() if one]
+        axes.plot(*zip(*at, strict=True), "_", color=colour, markersize=18, markeredgewidth=2)
     axes.set_xticks(range(len(ASKED_WORDS)), list(ASKED_WORDS.values()))
+    axes.plot([], [], "_", color="black", markersize=12, label="any of the class")
     axes.set(ylabel="the instance that is meant is boxed (IoU 0.5)", ylim=(0, 1))
     axes.legend(frameon=False)
     axes.grid(axis="y", alpha=0.3)
@@ -190,8 +208,10 @@ EMERGENCE = Experiment(
     "(one of the eleven basic terms, by their pixels). BBOX is asked with the sketch and “The red one.”; with the "
     "sketch alone; with the sketch and the colour of another instance, for which the first is wrong; with a white page "
     "and “The red one.”; and in words (“the red apple”), as 15 % of stage II asks for classes. `own Acc@0.5`: the box "
-    "fits the instance that is meant; `Acc@0.5`: any of the class. The language model begins from nothing: a word that "
-    "training never holds means nothing to it, unlike to the paper's, so `colourless` shows what chance reaches.",
+    "fits the instance that is meant; `Acc@0.5`: any of the class. `its colour` asks VQA for the colour of what a "
+    "sketch shows, as training did where it did: whether there is anything to compose. The language model begins from "
+    "nothing: a word that training never holds means nothing to it, unlike to the paper's, so `colourless` shows what "
+    "chance reaches.",
     arms=arms,
     prepare=prepare,
     exams=exams,
@@ -205,6 +225,6 @@ EMERGENCE = Experiment(
             (TEXT, "class and colour in words"),
         )
     ),
-    figures={"bbox": ("own Acc@0.5", "Acc@0.5")},
+    figures={"bbox": ("own Acc@0.5", "Acc@0.5"), "vqa": ("exact",)},
     plot=plot,
 )

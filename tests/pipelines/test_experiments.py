@@ -116,6 +116,7 @@ def test_every_arm_of_every_experiment_begins_with_the_bundle_before() -> None:
 def test_the_shards_of_every_experiment_can_be_made(tmp_path: Path) -> None:
     setting = Setting(out=str(tmp_path))
     configs = [crowds.training(setting), crowds.unseen(setting), emergence.unseen(setting)]
+    configs.append(emergence.unseen_colours(setting))
     configs += [emergence.training(setting, name) for name in emergence.KINDS]
     configs += [sources.training(setting, "hand")]
     for config in configs:

@@ -75,9 +75,9 @@ def unseen(setting: Setting) -> InstructionsConfig:
 
 
 def unseen_colours(setting: Setting) -> InstructionsConfig:
-    """Questions of unseen scenes that ask for the colour of what the sketch shows."""
+    """Questions of unseen scenes that ask for the colour of what the sketch shows, or whether it is there."""
     base = instructions.learn_val()
-    tasks = replace(base.tasks, names=("vqa",), questions=("colour",))
+    tasks = replace(base.tasks, names=("vqa",), questions=("presence", "colour"))
     return replace(base, tasks=tasks, out=f"{setting.out}/shards/colours_val")
 
 
@@ -106,8 +106,13 @@ def exams(setting: Setting) -> list[Exam]:
     """Which of several instances is boxed? And does the model know colours, asked for them as in training?"""
     shards = unseen(setting).out
     answers = partial(_answers, shards=shards, number=setting.number)
-    colours = exam_of(COLOUR, unseen_colours(setting).out, ("vqa",), setting.number)
+    asks = partial(_is_about, kind="colour")
+    colours = exam_of(COLOUR, unseen_colours(setting).out, ("vqa",), setting.number, keep=asks)
     return [Exam(EXAM, answers, facts_of(shards, number=setting.number)), colours]
+
+
+def _is_about(asked: Asked, kind: QuestionKind) -> bool:
+    return asked.query.query_id.endswith(f"-{kind}")
 
 
 def _answers(bundle: Bundle, processor: Processor, shards: str, number: int) -> dict[Place, Answers]:

@@ -151,10 +151,11 @@ def plot(results: Results, picture: Any) -> None:
         found = {n + 0.27 * (shift - 1): results.find(arm, exam, "sbir") for n, exam in enumerate(exams_there)}
         bars(left, found, 0.25, colours[arm], arm)
     left.set_xticks(range(len(exams_there)), exams_there)
-    left.set(title="SBIR by what is asked with (bars: trained on)", ylabel="balanced accuracy", ylim=(0, 1))
+    left.set(title="SBIR by what is asked with (bars: trained on)", ylabel="balanced accuracy", ylim=(0, 1.12))
     left.axhline(0.5, color="black", linewidth=0.8, linestyle=":")
-    left.legend(frameon=False, fontsize=8, ncols=3)
+    left.legend(frameon=False, fontsize=8, ncols=3, loc="upper center")
     draw_losses(right, [(one["asked"], one, colours[one["trained"]]) for one in results.extra["gaps"]])
+    right.set_title("lost against the drawings of training\n(blue: trained on hand, red: on generated)", fontsize=10)
     for axes in (left, right):
         axes.grid(alpha=0.3)
 

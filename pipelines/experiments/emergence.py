@@ -1,10 +1,11 @@
-"""Do words and a sketch compose? "The red one", asked beside a sketch, where training never asked so."""
+"""Do words and a sketch compose? "The red one", or "the upper left one", asked beside a sketch, where training never
+asked so."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from rich.console import Console
@@ -19,23 +20,34 @@ from sketchgen.colour import colour_of
 from sketchgen.instance import Mask
 from sketchgen.instructions import InstructionsConfig
 from sketchgen.tasks.config import QuestionKind
+from sketchgen.tasks.facts import Facts
 from sketchlm.answer import Question
 from sketchlm.bundle import Bundle
 from sketchlm.evaluation.questions import WHITE, Asked, Samples, collect, spread
 from sketchlm.processor import Processor, decode_mask, decode_rgb
 
 ALL, SKETCH, OTHER, WORDS, TEXT = "asked", "sketch", "other", "words", "text"
-"""Sketch and words; the sketch alone; the sketch, and the colour of another instance in words; the words beside a white
-page; class and colour in words, without a sketch."""
-EXAM = "several of a class"
-COLOUR = "its colour"
-"""The exam that tells whether a model can compose at all: one that knows no colours cannot."""
-ASKED_WORDS = {
-    ALL: "sketch +\n“the red one”",
-    SKETCH: "sketch alone",
-    OTHER: "sketch +\nanother's colour",
-    WORDS: "white page +\n“the red one”",
-    TEXT: "“the red apple”",
+"""Sketch and words; the sketch alone; the sketch, and words for another instance; the words beside a white page; class
+and attribute in words, without a sketch."""
+Attribute = Literal["colour", "place"]
+EXAMS: dict[Attribute, str] = {"colour": "several of a class", "place": "several of a class, by place"}
+CHECKS: dict[Attribute, str] = {"colour": "its colour", "place": "its place"}
+"""The exams that tell whether a model can compose at all: one that knows no colours cannot."""
+ASKED_WORDS: dict[Attribute, dict[str, str]] = {
+    "colour": {
+        ALL: "sketch +\n“the red one”",
+        SKETCH: "sketch alone",
+        OTHER: "sketch +\nanother's colour",
+        WORDS: "white page +\n“the red one”",
+        TEXT: "“the red apple”",
+    },
+    "place": {
+        ALL: "sketch + “the\nupper left one”",
+        SKETCH: "sketch alone",
+        OTHER: "sketch +\nanother's place",
+        WORDS: "white page + “the\nupper left one”",
+        TEXT: "“the upper\nleft apple”",
+    },
 }
 KINDS: dict[str, tuple[QuestionKind, ...]] = {"colourless": (), "answers": ("colour",), "words": ("colour", "coloured")}
 ABOUT = {
@@ -48,13 +60,14 @@ SPOKEN = 0.15
 
 
 @dataclass(frozen=True)
-class Coloured:
-    """A question about a class with instances of several colours. asked: its `own` is the instance that is meant."""
+class Told:
+    """A question about a class of which a word tells an instance. asked: its `own` is that instance, which is meant."""
 
     asked: Asked
-    colour: str
+    word: str
+    """Its colour or place, which no other of the class has."""
     other: str
-    """The colour of another instance, which none of that of the first has."""
+    """Likewise of another instance."""
 
 
 def training(setting: Setting, arm: str) -> InstructionsConfig:
@@ -74,11 +87,11 @@ def unseen(setting: Setting) -> InstructionsConfig:
     return replace(base, source=replace(base.source, world=world), tasks=tasks, out=f"{setting.out}/shards/pairs_val")
 
 
-def unseen_colours(setting: Setting) -> InstructionsConfig:
-    """Questions of unseen scenes that ask for the colour of what the sketch shows, or whether it is there."""
+def unseen_words(setting: Setting, attribute: Attribute) -> InstructionsConfig:
+    """Questions of unseen scenes that ask for colour or place of what the sketch shows, or whether it is there."""
     base = instructions.learn_val()
-    tasks = replace(base.tasks, names=("vqa",), questions=("presence", "colour"))
-    return replace(base, tasks=tasks, out=f"{setting.out}/shards/colours_val")
+    tasks = replace(base.tasks, names=("vqa",), questions=("presence", attribute))
+    return replace(base, tasks=tasks, out=f"{setting.out}/shards/{attribute}s_val")
 
 
 def prepare(setting: Setting, console: Console) -> None:
@@ -86,7 +99,8 @@ def prepare(setting: Setting, console: Console) -> None:
     for arm in KINDS:
         instructions.ensure_run(training(setting, arm), arm, console)
     instructions.ensure_run(unseen(setting), "unseen pairs", console)
-    instructions.ensure_run(unseen_colours(setting), "unseen colours", console)
+    for attribute in EXAMS:
+        instructions.ensure_run(unseen_words(setting, attribute), f"unseen {attribute}s", console)
 
 
 def arms(setting: Setting, seed: int) -> list[Arm]:
@@ -103,23 +117,30 @@ def arms(setting: Setting, seed: int) -> list[Arm]:
 
 
 def exams(setting: Setting) -> list[Exam]:
-    """Which of several instances is boxed? And does the model know colours, asked for them as in training?"""
-    shards = unseen(setting).out
-    answers = partial(_answers, shards=shards, number=setting.number)
-    asks = partial(_is_about, kind="colour")
-    colours = exam_of(COLOUR, unseen_colours(setting).out, ("vqa",), setting.number, keep=asks)
-    return [Exam(EXAM, answers, facts_of(shards, number=setting.number)), colours]
+    """Which of several instances is boxed, told by its colour or by its place? And does the model know these, asked for
+    them as in training?"""
+    pairs, found = unseen(setting).out, []
+    for attribute, name in EXAMS.items():
+        answers = partial(_answers, shards=pairs, number=setting.number, attribute=attribute)
+        facts = facts_of(pairs, number=setting.number)
+        found.append(Exam(name, answers, facts))
+        check = unseen_words(setting, attribute).out
+        asks = partial(_is_about, kind=attribute)
+        found.append(exam_of(CHECKS[attribute], check, ("vqa",), setting.number, keep=asks))
+    return found
 
 
 def _is_about(asked: Asked, kind: QuestionKind) -> bool:
     return asked.query.query_id.endswith(f"-{kind}")
 
 
-def _answers(bundle: Bundle, processor: Processor, shards: str, number: int) -> dict[Place, Answers]:
+def _answers(
+    bundle: Bundle, processor: Processor, shards: str, number: int, attribute: Attribute
+) -> dict[Place, Answers]:
     samples = Samples(shards)
-    chosen = coloured(samples, number)
+    chosen = told_apart(samples, number, attribute)
     found: dict[Place, Answers] = {}
-    for condition in ASKED_WORDS:
+    for condition in ASKED_WORDS[attribute]:
         hints = {one.asked.key: _hint(one, condition) for one in chosen}
         asked = [_asked(one, condition) for one in chosen]
 
@@ -131,41 +152,51 @@ def _answers(bundle: Bundle, processor: Processor, shards: str, number: int) -> 
     return found
 
 
-def _hint(one: Coloured, condition: str) -> str:
+def _hint(one: Told, condition: str) -> str:
     if condition in (SKETCH, TEXT):
         return ""
-    return the(one.other if condition == OTHER else one.colour)
+    return the(one.other if condition == OTHER else one.word)
 
 
-def the(colour: str) -> str:
+def the(word: str) -> str:
     """The words that are added."""
-    return f"The {colour} one."
+    return f"The {word} one."
 
 
-def _asked(one: Coloured, condition: str) -> Asked:
+def _asked(one: Told, condition: str) -> Asked:
     if condition == WORDS:
         return replace(one.asked, shown=WHITE)
     if condition != TEXT:
         return one.asked
-    spoken = {"row": -1, "category": f"{one.colour} {one.asked.query.category}"}
+    spoken = {"row": -1, "category": f"{one.word} {one.asked.query.category}"}
     return replace(one.asked, shown=None, query=one.asked.query.model_copy(update=spoken))
 
 
-def coloured(samples: Samples, number: int) -> list[Coloured]:
-    """Questions about classes of which one instance has a colour that no other has, and another one has one too."""
+def told_apart(samples: Samples, number: int, attribute: Attribute) -> list[Told]:
+    """Questions about classes of which one instance has a colour, or place, that no other has, and another one too."""
     asked = [one for one in collect(samples.records, "bbox") if len(one.query.boxes) > 1]
-    colours: dict[int, dict[tuple[float, ...], str]] = {}
+    words_of = colours_of if attribute == "colour" else places_of
+    words: dict[int, dict[tuple[float, ...], str]] = {}
     found = []
     for one in asked:
-        if one.sample not in colours:
-            colours[one.sample] = colours_of(samples, one.sample)
-        named = [colours[one.sample].get(tuple(box), "") for box in one.query.boxes]
+        if one.sample not in words:
+            words[one.sample] = words_of(samples, one.sample)
+        named = [words[one.sample].get(tuple(box), "") for box in one.query.boxes]
         alone = [place for place, name in enumerate(named) if name and named.count(name) == 1]
         if len(alone) > 1:
             meant, other = alone[one.sample % len(alone)], alone[(one.sample + 1) % len(alone)]
-            found.append(Coloured(replace(one, own=meant), named[meant], named[other]))
+            found.append(Told(replace(one, own=meant), named[meant], named[other]))
     kept = {one.key for one in spread([one.asked for one in found], number)}
     return [one for one in found if one.asked.key in kept]
+
+
+def places_of(samples: Samples, place: int) -> dict[tuple[float, ...], str]:
+    """The ninth of the image in which each object of a sample plainly lies, by its box, as VQA names it; else ""."""
+    record = samples.records[place]
+    facts = Facts(record.image, ())
+    return {
+        tuple(thing.box): facts.place(thing.box) if facts.has_clear_place(thing.box) else "" for thing in record.objects
+    }
 
 
 def colours_of(samples: Samples, place: int) -> dict[tuple[float, ...], str]:
@@ -184,50 +215,52 @@ def colours_of(samples: Samples, place: int) -> dict[tuple[float, ...], str]:
 
 def plot(results: Results, picture: Any) -> None:
     """How often the instance that is meant is boxed, and any of its class, by what is asked."""
-    axes = picture.subplots()
-    for shift, (arm, colour) in enumerate(zip(KINDS, (GREY, BLUE, GREEN), strict=True)):
-        found = {
-            place + 0.27 * (shift - 1): results.find(arm, EXAM, "bbox", "own Acc@0.5", condition)
-            for place, condition in enumerate(ASKED_WORDS)
-        }
-        bars(axes, found, 0.25, colour, arm)
-        any_of = {
-            place: results.find(arm, EXAM, "bbox", "Acc@0.5", condition)
-            for place, condition in zip(found, ASKED_WORDS, strict=True)
-        }
-        at = [(place, one.mean) for place, one in any_of.items() if one]
-        axes.plot(*zip(*at, strict=True), "_", color=colour, markersize=18, markeredgewidth=2)
-    axes.set_xticks(range(len(ASKED_WORDS)), list(ASKED_WORDS.values()))
-    axes.plot([], [], "_", color="black", markersize=12, label="any of the class")
-    axes.set(ylabel="the instance that is meant is boxed (IoU 0.5)", ylim=(0, 1))
-    axes.legend(frameon=False)
-    axes.grid(axis="y", alpha=0.3)
+    picture.set_size_inches(10, 8)
+    for axes, (attribute, exam) in zip(picture.subplots(2, 1), EXAMS.items(), strict=True):
+        conditions = ASKED_WORDS[attribute]
+        for shift, (arm, colour) in enumerate(zip(KINDS, (GREY, BLUE, GREEN), strict=True)):
+            at = {place + 0.27 * (shift - 1): condition for place, condition in enumerate(conditions)}
+            meant, any_of = (
+                {place: results.find(arm, exam, "bbox", figure, condition) for place, condition in at.items()}
+                for figure in ("own Acc@0.5", "Acc@0.5")
+            )
+            bars(axes, meant, 0.25, colour, arm)
+            heights = [one.mean if one else np.nan for one in any_of.values()]
+            axes.plot(list(any_of), heights, "_", color=colour, markersize=18, markeredgewidth=2)
+        axes.plot([], [], "_", color="black", markersize=12, label="any of the class")
+        axes.set_xticks(range(len(conditions)), list(conditions.values()))
+        axes.set(ylabel="the one that is meant is boxed", ylim=(0, 1), title=f"told by its {attribute}")
+        axes.grid(axis="y", alpha=0.3)
+    picture.axes[0].legend(frameon=False)
 
 
 EMERGENCE = Experiment(
     name="emergence",
     title="“The red one”: words beside a sketch",
     question="The sketch tells the class, a word the attribute: is the right one of several instances boxed, though no "
-    "training question ever held a colour beside a request for a box?",
+    "training question ever held an attribute beside a request for a box?",
     setup="Unseen scenes with two or three instances of a class, at least two of which have a colour of their own "
-    "(one of the eleven basic terms, by their pixels). BBOX is asked with the sketch and “The red one.”; with the "
-    "sketch alone; with the sketch and the colour of another instance, for which the first is wrong; with a white page "
-    "and “The red one.”; and in words (“the red apple”), as 15 % of stage II asks for classes. `own Acc@0.5`: the box "
-    "fits the instance that is meant; `Acc@0.5`: any of the class. `its colour` asks VQA for the colour of what a "
-    "sketch shows, as training did where it did: whether there is anything to compose. The language model begins from "
-    "nothing: a word that training never holds means nothing to it, unlike to the paper's, so `colourless` shows what "
-    "chance reaches.",
+    "(one of the eleven basic terms, by their pixels), or a place (the ninth of the image, as VQA names it). "
+    "BBOX is asked with the sketch and “The red one.” or “The upper left one.”; with the sketch alone; with the "
+    "sketch and the words for another instance, for which the first is wrong; with a white page and the words; "
+    "and in words alone (“the red apple”), as 15 % of stage II asks for classes. `own Acc@0.5`: the box fits "
+    "the instance that is meant; `Acc@0.5`: any of the class. All arms are trained on VQA's questions for "
+    "places, so that their names are answers to all; they differ in colours. `its colour` and `its place` ask "
+    "VQA for them, as training did where it did: whether there is anything to compose. The language model "
+    "begins from nothing: a word that training never holds means nothing to it, unlike to the paper's, so "
+    "`colourless` shows what chance reaches with colours, and another's words what it reaches with either.",
     arms=arms,
     prepare=prepare,
     exams=exams,
     effects=(("answers", "colourless"), ("words", "colourless")),
     contrasts=tuple(
-        Contrast(EXAM, other=other, figure="own Acc@0.5", words=words)
+        Contrast(exam, other=other, figure="own Acc@0.5", words=words)
+        for exam in EXAMS.values()
         for other, words in (
             (SKETCH, "the sketch alone"),
-            (OTHER, "another's colour"),
+            (OTHER, "another's words"),
             (WORDS, "a white page and the words"),
-            (TEXT, "class and colour in words"),
+            (TEXT, "class and attribute in words"),
         )
     ),
     figures={"bbox": ("own Acc@0.5", "Acc@0.5"), "vqa": ("exact",)},

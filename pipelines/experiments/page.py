@@ -163,7 +163,7 @@ def figures_told(results: Results) -> str:
 def _meanings(task: str, names: Sequence[str]) -> list[tuple[str, str]]:
     if task == COARSE:
         return [("kept", "of what the model ranks first, the share that a coarse search keeps")]
-    return glossary(names, cast(Measured, task))
+    return [one for one in glossary(names, cast(Measured, task)) if one[0] != "own"]  # which object, the setup says
 
 
 def effects_table(results: Results) -> str:

@@ -26,7 +26,7 @@ from pipelines.experiments.arm import PAGES, Setting, chain, stage_one, stage_tw
 from pipelines.experiments.crowds import MANY, OVERLAPS, _lies
 from pipelines.experiments.distance import distances, ranks
 from pipelines.experiments.drawings import hand, of_bank, whole_bank
-from pipelines.experiments.emergence import coloured, colours_of
+from pipelines.experiments.emergence import Attribute, colours_of, places_of, told_apart
 from pipelines.experiments.exam import Answers, Drawings, drawn_exam, exam_of
 from pipelines.experiments.experiment import all_results, old_results, run
 from pipelines.experiments.objectives import KEEP, reranked
@@ -116,7 +116,7 @@ def test_every_arm_of_every_experiment_begins_with_the_bundle_before() -> None:
 def test_the_shards_of_every_experiment_can_be_made(tmp_path: Path) -> None:
     setting = Setting(out=str(tmp_path))
     configs = [crowds.training(setting), crowds.unseen(setting), emergence.unseen(setting)]
-    configs.append(emergence.unseen_colours(setting))
+    configs += [emergence.unseen_words(setting, attribute) for attribute in emergence.EXAMS]
     configs += [emergence.training(setting, name) for name in emergence.KINDS]
     configs += [sources.training(setting, "hand")]
     for config in configs:
@@ -460,15 +460,16 @@ def test_drawn_with_the_sketches_of_the_shards_an_exam_is_that_of_the_shards(sha
     assert 0 < exam_of("c", shards, ("bbox", "sbir"), 8).constant()["sbir"] <= 0.5
 
 
-def test_the_instance_that_is_meant_has_a_colour_of_its_own(shards: str) -> None:
+@pytest.mark.parametrize("attribute", ["colour", "place"])
+def test_the_instance_that_is_meant_has_a_colour_or_place_of_its_own(attribute: Attribute, shards: str) -> None:
     samples = Samples(shards)
-    found = coloured(samples, 0)
+    found = told_apart(samples, 0, attribute)
     assert len(found) > 3
     for one in found:
-        colours = colours_of(samples, one.asked.sample)
-        of_class = [colours[tuple(box)] for box in one.asked.query.boxes]
-        assert of_class[one.asked.own] == one.colour and of_class.count(one.colour) == 1
-        assert one.other != one.colour and of_class.count(one.other) == 1
+        words = (colours_of if attribute == "colour" else places_of)(samples, one.asked.sample)
+        of_class = [words[tuple(box)] for box in one.asked.query.boxes]
+        assert of_class[one.asked.own] == one.word and of_class.count(one.word) == 1
+        assert one.other != one.word and of_class.count(one.other) == 1
 
 
 def test_every_question_gets_a_drawing_of_its_own_from_a_bank_of_people(shards: str, tmp_path: Path) -> None:

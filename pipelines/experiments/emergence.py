@@ -229,7 +229,7 @@ def plot(results: Results, picture: Any) -> None:
             axes.plot(list(any_of), heights, "_", color=colour, markersize=18, markeredgewidth=2)
         axes.plot([], [], "_", color="black", markersize=12, label="any of the class")
         axes.set_xticks(range(len(conditions)), list(conditions.values()))
-        axes.set(ylabel="the one that is meant is boxed", ylim=(0, 1), title=f"told by its {attribute}")
+        axes.set(ylabel="boxed (bars: the one that is meant)", ylim=(0, 1), title=f"told by its {attribute}")
         axes.grid(axis="y", alpha=0.3)
     picture.axes[0].legend(frameon=False)
 
@@ -245,10 +245,12 @@ EMERGENCE = Experiment(
     "sketch and the words for another instance, for which the first is wrong; with a white page and the words; "
     "and in words alone (“the red apple”), as 15 % of stage II asks for classes. `own Acc@0.5`: the box fits "
     "the instance that is meant; `Acc@0.5`: any of the class. All arms are trained on VQA's questions for "
-    "places, so that their names are answers to all; they differ in colours. `its colour` and `its place` ask "
-    "VQA for them, as training did where it did: whether there is anything to compose. The language model "
-    "begins from nothing: a word that training never holds means nothing to it, unlike to the paper's, so "
-    "`colourless` shows what chance reaches with colours, and another's words what it reaches with either.",
+    "places, so that their names are answers to all; they differ in colours. Training asks for boxes and places "
+    "only of classes with one instance: requests for one of several are new, as the words beside them are. `its "
+    "colour` and `its place` ask VQA for them, as training did where it did: whether there is anything to "
+    "compose. The language model begins from nothing: a word that training never holds means nothing to it, "
+    "unlike to the paper's, so `colourless` shows what chance reaches with colours, and another's words what it "
+    "reaches with either.",
     arms=arms,
     prepare=prepare,
     exams=exams,

@@ -37,8 +37,8 @@ minutes are of a machine that did other things as well, so that they compare not
 
 SIGNATURES: Final = """Four ways to fail that the project's notes on the paper tell to watch for, looked for by the
 limits of the evaluation reports: the first in `connector`, the second in `styles` and `sources`, the third in every
-experiment that asks both, the last in `crowds`. One is seen, or not, only where the interval says so. What `quickdraw`
-and `openmoji` were is said on the page of `styles`."""
+experiment that asks both in one exam, the last in `crowds`. One is seen, or not, only where the interval says so. What
+`quickdraw` and `openmoji` were is said on the page of `styles`."""
 INDEX: Final = """The paper's claims and its open questions, at a scale that a laptop trains: shapeworld and a LLaVA of
 2.6 million parameters. `make experiments NAME=...` makes a page anew, and this list; what stands below the figures of a
 page was written by hand."""

@@ -155,7 +155,7 @@ def plot(results: Results, picture: Any) -> None:
     left.axhline(0.5, color="black", linewidth=0.8, linestyle=":")
     left.legend(frameon=False, fontsize=8, ncols=3, loc="upper center")
     draw_losses(right, [(one["asked"], one, colours[one["trained"]]) for one in results.extra["gaps"]])
-    right.set_title("lost against the drawings of training\n(blue: trained on hand, red: on generated)", fontsize=10)
+    right.set_title("lost against the drawings of training\n(blue: trained on hand, orange: on generated)", fontsize=10)
     for axes in (left, right):
         axes.grid(alpha=0.3)
 

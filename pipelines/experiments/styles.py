@@ -120,7 +120,7 @@ def plot(results: Results, picture: Any) -> None:
             reached = {x: results.find("model", name, task) for x, name in exams_at.items()}
             points(axes, reached, fmt="o-", color=colour, label=title)
     by_style.set_yticks(range(len(there)), there, fontsize=9)
-    by_style.set(title="style", xlim=(0, 1), xlabel="blue: SBIR, balanced accuracy; red: BBOX, Acc@0.5")
+    by_style.set(title="style", xlim=(0, 1), xlabel="blue: SBIR, balanced accuracy; orange: BBOX, Acc@0.5")
     by_share.set(title="lines left out, the shortest first", xlabel="share of their length that is left", ylim=(0, 1))
     by_share.invert_xaxis()
     by_share.legend(frameon=False, fontsize=8, loc="lower left")

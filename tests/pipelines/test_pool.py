@@ -68,12 +68,17 @@ def test_a_process_that_dies_is_said_with_a_remedy() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("work", ["wait", "saved"])
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    ("how", "work"),
+    [(signal.SIGTERM, "wait"), (signal.SIGTERM, "saved"), (signal.SIGINT, "saved"), (signal.SIGKILL, "saved")],
+)
 def test_none_is_left_behind_and_none_begun(how: signal.Signals, work: str, tmp_path: Path) -> None:
     code = (
-        f"from tests.pipelines.test_pool import {work}\nfrom pipelines.experiments.pool import side_by_side\n"
-        f"if __name__ == '__main__':\n    list(side_by_side({work}, [f'{tmp_path}/{{n}}' for n in 'abcdef'], 2))\n"
+        f"import signal\nfrom tests.pipelines.test_pool import {work}\n"
+        "from pipelines.experiments.pool import side_by_side\n"
+        # where tests run in the background, the shell has SIGINT ignored
+        "if __name__ == '__main__':\n    signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"    list(side_by_side({work}, [f'{tmp_path}/{{n}}' for n in 'abcdef'], 2))\n"
     )
     script = tmp_path / "main.py"
     script.write_text(code)

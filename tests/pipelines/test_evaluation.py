@@ -428,6 +428,7 @@ def test_finished_entries_outlive_a_stop(tmp_path: Path, llava: Path, monkeypatc
     assert len({one.questions for one in brush}) == 1 and brush[0].questions > 6
 
 
+@pytest.mark.slow
 def test_an_entry_whose_answers_are_damaged_is_asked_again(tmp_path: Path, llava: Path) -> None:
     config = small(tmp_path, llava, tasks=("count",), conditions=("asked",))
     run(config, console())
@@ -503,6 +504,7 @@ def test_each_folder_of_shards_and_each_answer_is_read_once(
     assert "and 13 entries whose time is not known" in (tmp_path / "out" / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_model_is_not_compared_with_itself(tmp_path: Path, llava: Path) -> None:
     config = small(tmp_path, llava, tasks=("count",), conditions=("asked",))
     run(config, console())

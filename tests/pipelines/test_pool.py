@@ -33,11 +33,13 @@ def die(number: int) -> int:
     return number
 
 
+@pytest.mark.slow
 def test_every_job_has_its_result() -> None:
     assert dict(side_by_side(double, [3, 1, 2], 2)) == {3: 6, 1: 2, 2: 4}
     assert list(side_by_side(double, [], 2)) == []
 
 
+@pytest.mark.slow
 def test_a_job_is_begun_when_the_one_before_it_is_done(tmp_path: Path) -> None:
     jobs = [
         (str(tmp_path / name), str(tmp_path / needs) if needs else "")

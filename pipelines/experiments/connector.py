@@ -35,9 +35,9 @@ CONNECTOR = Experiment(
     title="The connector: frozen, LoRA, full",
     question="How much does the connector have to learn, where the tower was trained beforehand and is frozen, as in "
     "the paper? There a frozen connector costs about 10 points of detection.",
-    setup="Tower, data, steps and language model alike. Before stage I the connector is a random map: nobody "
-    "trained one beforehand, as LLaVA's was; and the language model is trained in full, where the paper's is frozen "
-    "but for LoRA.",
+    setup="Tower, data, steps and language model alike. Before stage I the connector is a random map: nobody trained "
+    "one beforehand, as LLaVA's was; and the language model is trained in full, where the paper's is frozen but for "
+    "LoRA.",
     arms=arms,
     prepare=prepare,
     exams=exams,

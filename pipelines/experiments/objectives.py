@@ -157,9 +157,9 @@ OBJECTIVES = Experiment(
     "that draw a sketch, the photos that show its class, and the name of the class together? And does what these "
     "losses learn serve as the coarse stage of retrieval?",
     setup=f"Equal numbers of tokens through the language model: joint training takes {EQUAL_TOKENS:.0%} of the steps, "
-    f"each of which has more of them (counted on the shards of `tiny`); the losses' own heads come on top. The "
-    "contrastive losses are sigmoids over pairs of sketch and photo, and of "
-    f"name and photo, on the connector's tokens; their weight, {WEIGHT:g}, was chosen on the scenes of this exam by "
+    "each of which has more of them (counted on the shards of `tiny`); the losses' own heads come on top. The "
+    "contrastive losses are sigmoids over pairs of sketch and photo, and of name and photo, on the connector's tokens; "
+    f"their weight, {WEIGHT:g}, was chosen on the scenes of this exam by "
     f"what the search alone found. The gallery has {PHOTOS} unseen scenes. `first 10 kept`: of the ten photos that the "
     f"model ranks first when asked of each, the share among the first {KEEP} of the coarse search, which is the "
     "contrastive one where the model has it, else the mean of the connector's tokens (`untrained search`); `constant`: "

@@ -13,7 +13,7 @@ from data_manifests.schema import Measured
 from pipelines.experiments.arm import Setting
 from pipelines.experiments.exam import COARSE, FIGURES
 from pipelines.experiments.experiment import Experiment, page_name
-from pipelines.experiments.plots import TASK_WORDS, exam_words, forest, markdown
+from pipelines.experiments.plots import TASK_WORDS, exam_words, forest, markdown, signed
 from pipelines.experiments.results import CONTROL, Outcome, Results, seeds_to_settle
 from pipelines.experiments.signatures import signatures
 from sketchlm.evaluation.record import write_text
@@ -176,18 +176,12 @@ def effects_table(results: Results) -> str:
                 exam_words(one.exam, one.condition),
                 f"{TASK_WORDS.get(one.task, one.task)} {one.figure}",
                 f"{one.arm} above {one.against}" if one.against else f"{one.arm}: above {one.baseline}",
-                signed(one),
+                signed(one.interval),
                 " ".join(f"{value:+.3f}" for value in one.values),
                 verdict(one),
             ]
         )
     return markdown([head, *lines])
-
-
-def signed(outcome: Outcome) -> str:
-    """`+0.012 (-0.010 to +0.034)`."""
-    found = outcome.interval
-    return f"{found.value:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
 
 
 def verdict(outcome: Outcome) -> str:

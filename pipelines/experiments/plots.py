@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from pipelines.experiments.results import CONTROL, Outcome, Results
+from sketchlm.metrics import Figure
 
 TASK_WORDS: Final = {
     "sbir": "SBIR",
@@ -36,6 +37,11 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
     """A table, its first row the head."""
     head, *body = rows
     return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *body])
+
+
+def signed(difference: Figure) -> str:
+    """`+0.012 (-0.010 to +0.034)`."""
+    return f"{difference.value:+.3f} ({difference.low:+.3f} to {difference.high:+.3f})"
 
 
 def exam_words(exam: str, condition: str) -> str:

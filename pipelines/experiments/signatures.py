@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from pipelines.experiments.crowds import MANY
 from pipelines.experiments.drawings import PEOPLE
-from pipelines.experiments.plots import TASK_WORDS
+from pipelines.experiments.plots import TASK_WORDS, signed
 from pipelines.experiments.results import CONTROL, Outcome, Results
 from sketchgen.shapeworld import HELD_OUT_STYLE
 from sketchlm.evaluation.report.signatures import (
@@ -49,7 +49,7 @@ def style_overfit(results: Sequence[Results]) -> Signature:
     """Good with drawings as in training, poor with others."""
     others = (HELD_OUT_STYLE, *PEOPLE)
     evidence = dict.fromkeys(  # both experiments ask the same model
-        (f"`{one.exam}`, {TASK_WORDS[one.task]}: {_signed(_lost(one))} lost", _lost(one))
+        (f"`{one.exam}`, {TASK_WORDS[one.task]}: {signed(_lost(one))} lost", _lost(one))
         for each in (*_of(results, "styles"), *_of(results, "sources"))
         for one in each.effects
         if one.exam in others and one.baseline.partition(",")[0] in AS_TRAINED and one.arm in HAND_TRAINED
@@ -115,11 +115,6 @@ def _lost(outcome: Outcome) -> Figure:
     """A difference the other way round."""
     one = outcome.interval
     return Figure(-one.value, -one.high, -one.low, one.n)
-
-
-def _signed(found: Figure) -> str:
-    """A difference, whose ends may be below 0."""
-    return f"{found.value:+.3f} ({found.low:+.3f} to {found.high:+.3f})"
 
 
 def _sign(

@@ -31,6 +31,13 @@ CROSSED = (2, 4)
 MANY = f"{CROWD} and more"
 """The exam that tells whether boxes are made up in crowds."""
 STEPS = 150
+SERIES = (
+    ("recall", 0, BLUE, -0.025),
+    ("duplicates", 1, RED, -0.15),
+    ("hallucinated", 1, PURPLE, -0.025),
+    ("loose", 1, GREEN, 0.1),
+)
+"""Figures of the plot: row, colour, and how far beside the others."""
 FIGURES = ("precision", "recall", "duplicates", "hallucinated", "loose", "F1")
 
 
@@ -87,15 +94,6 @@ def exams(setting: Setting) -> list[Exam]:
         found.append(asked(name, keep=partial(_lies, low=low, high=high)))
         found += [asked(_crossed(n, name), keep=partial(_lies, low=low, high=high, number=n)) for n in CROSSED]
     return found
-
-
-SERIES = (
-    ("recall", 0, BLUE, -0.025),
-    ("duplicates", 1, RED, -0.15),
-    ("hallucinated", 1, PURPLE, -0.025),
-    ("loose", 1, GREEN, 0.1),
-)
-"""Figures of the plot: row, colour, and how far beside the others."""
 
 
 def plot(results: Results, picture: Any) -> None:

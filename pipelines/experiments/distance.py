@@ -120,7 +120,7 @@ NEAR = 0.06
 """Share of the greatest distance and loss under which a point is not named for itself."""
 
 
-def draw_losses(axes: Any, rows: Sequence[tuple[str, Mapping[str, Any], str]]) -> None:
+def draw_losses(axes: Any, rows: Sequence[tuple[str, Mapping[str, Any], str]], title: str) -> None:
     """What SBIR loses over the distance in the tower, of rows with their names and colours; each is named on the right
     or left where there is room, those that are near 0 together."""
     asked = [one for one in rows if one[1]["sbir"] and one[1]["tower"] is not None]
@@ -142,4 +142,4 @@ def draw_losses(axes: Any, rows: Sequence[tuple[str, Mapping[str, Any], str]]) -
                 taken.append((middle, y))
                 break
     axes.set_xlim(-0.08 * wide, 1.45 * wide)
-    axes.set(title="lost, over the distance", xlabel="MMD² in the tower", ylabel="SBIR lost")
+    axes.set(title=title, xlabel="MMD² in the tower", ylabel="SBIR lost")

@@ -120,9 +120,9 @@ def exams(setting: Setting) -> list[Exam]:
     """Which of several instances is boxed, told by its colour or by its place? And does the model know these, asked for
     them as in training?"""
     pairs, found = unseen(setting).out, []
+    facts = facts_of(pairs, number=setting.number)
     for attribute, name in EXAMS.items():
         answers = partial(_answers, shards=pairs, number=setting.number, attribute=attribute)
-        facts = facts_of(pairs, number=setting.number)
         found.append(Exam(name, answers, facts))
         check = unseen_words(setting, attribute).out
         asks = partial(_is_about, kind=attribute)

@@ -154,8 +154,8 @@ def plot(results: Results, picture: Any) -> None:
     left.set(title="SBIR by what is asked with (bars: trained on)", ylabel="balanced accuracy", ylim=(0, 1.12))
     left.axhline(0.5, color="black", linewidth=0.8, linestyle=":")
     left.legend(frameon=False, fontsize=8, ncols=3, loc="upper center")
-    draw_losses(right, [(one["asked"], one, colours[one["trained"]]) for one in results.extra["gaps"]])
-    right.set_title("lost against the drawings of training\n(blue: trained on hand, orange: on generated)", fontsize=10)
+    title = "lost, over the distance\n(blue: by hand, orange: by generated)"
+    draw_losses(right, [(one["asked"], one, colours[one["trained"]]) for one in results.extra["gaps"]], title)
     for axes in (left, right):
         axes.grid(alpha=0.3)
 

@@ -125,7 +125,9 @@ def plot(results: Results, picture: Any) -> None:
     by_share.invert_xaxis()
     by_share.legend(frameon=False, fontsize=8, loc="lower left")
     by_move.set(title="points moved", xlabel="standard deviation, % of the drawing's side", ylim=(0, 1))
-    draw_losses(by_distance, [(row["exam"], row, BLUE) for row in results.extra["distances"]])
+    draw_losses(
+        by_distance, [(row["exam"], row, BLUE) for row in results.extra["distances"]], "lost, over the distance"
+    )
     for axes in (by_style, by_share, by_move, by_distance):
         axes.grid(alpha=0.3)
 

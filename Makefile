@@ -6,6 +6,8 @@ PIP := $(PY) -m pip --disable-pip-version-check
 READY := $(VENV)/.ready
 READY_WEIGHTS := $(VENV)/.ready-weights
 export SAM2_BUILD_CUDA := 0
+# the tests start Python a hundred times: modules are compiled once
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo setup sketches instructions describe pretrain finetune evaluate experiments bench-loader bench-loop bench-learn bench-index bench-memory bench-instructions bench-library chaos train-segmenter train-sketcher test test-fast check format bench-sketches lock bench-retrieval
@@ -76,9 +78,9 @@ train-sketcher: $(READY_WEIGHTS)  ## train the embedded Pix2Pix sketcher (ARGS="
 
 SIDE_BY_SIDE := -n logical --maxprocesses 8 --dist loadfile
 
-test: $(READY_WEIGHTS)  ## all tests: the core side by side, then the slow ones (they start clusters and measure) one by one
+test: $(READY_WEIGHTS)  ## all tests: the core side by side, then the slow ones (they start clusters) in two processes
 	@HF_HUB_OFFLINE=1 $(PY) -m pytest -m "not slow" $(SIDE_BY_SIDE)
-	@HF_HUB_OFFLINE=1 $(PY) -m pytest -m slow
+	@HF_HUB_OFFLINE=1 $(PY) -m pytest -m slow -n 2 --dist loadfile
 
 test-fast: $(READY)  ## the core tests, without the slow ones
 	@HF_HUB_OFFLINE=1 $(PY) -m pytest -m "not slow" $(SIDE_BY_SIDE)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-import jinja2
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
@@ -17,6 +16,7 @@ from sketchgen.output import completions, read_log, shard_name
 from sketchgen.plan import Plan
 from sketchgen.preview import PANELS, Preview, preview_counts, read_previews
 from sketchgen.storage import Storage
+from sketchgen.template import template
 
 REPORT = "report.html"
 
@@ -80,10 +80,6 @@ def write_report(
 
     facts: what was run, shown as label and value.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("sketchgen"), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    template = environment.get_template("report.html.j2")
     taken = _spread(preview_counts(storage), config.per_page * config.pages)
     total = sum(taken.values())
     names = [
@@ -91,7 +87,7 @@ def write_report(
     ]
     pages = chain(_pages(read_previews(storage, taken), config.per_page), [[]])
     for number, (name, page) in enumerate(zip(names, pages, strict=False)):
-        html = template.render(
+        html = template("report.html.j2").render(
             title=title,
             facts=facts,
             plan=plan,

@@ -115,12 +115,10 @@ def _print_plan(plan: Plan, done: int, config: RunConfig, console: Console) -> N
 
 def _print_summary(counts: Counts, failed: list[TaskFailed], report: str, console: Console) -> None:
     table = Table(show_header=False, box=None, pad_edge=False)
-    table.add_column()
-    table.add_column(overflow="fold")  # paths are to be copied
     table.add_row("written", f"{counts.written:,} sketches in {counts.samples:,} samples")
     table.add_row("rejected", f"{counts.rejected:,}" + (f" ({listed(counts.by_reason)})" if counts.rejected else ""))
-    table.add_row("report", f"[bold]{escape(report)}[/]")
     console.print(table)
+    console.print(f"report    [bold]{escape(report)}[/]", soft_wrap=True)  # in one piece: paths are to be copied
     print_failed(failed, console)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -223,9 +225,16 @@ def tower_cost(objective: Objective) -> tuple[float, float]:
     """(operations, bytes that a backward pass needs) of one image's way forward through the tower in full
     precision: counted on a tower of shapes, whatever it is made of.
     """
-    from transformers import AutoModel
+    return _cost_of_tower(unwrap(objective.model).config.vision_config.to_json_string(use_diff=False))
 
-    vision = unwrap(objective.model).config.vision_config
+
+@cache
+def _cost_of_tower(config: str) -> tuple[float, float]:
+    """config: of the tower, as JSON."""
+    from transformers import AutoConfig, AutoModel
+
+    settings = json.loads(config)
+    vision = AutoConfig.for_model(settings.pop("model_type"), **settings)
     kept: dict[int, Any] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:

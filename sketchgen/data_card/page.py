@@ -6,8 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-import jinja2
-
 from sketchgen.data_card.examples import Example, Wording, draw_examples, pick_examples
 from sketchgen.data_card.numbers import (
     EVEN,
@@ -22,6 +20,7 @@ from sketchgen.data_card.numbers import (
 )
 from sketchgen.data_card.table import CardPart, QueryTable
 from sketchgen.storage import Storage
+from sketchgen.template import template
 
 __all__ = ["DATA_CARD", "NUMBERS", "CardConfig", "CardPart", "Wording", "write_data_card"]
 
@@ -79,11 +78,8 @@ def write_data_card(
 
 
 def _page(title: str, facts: Mapping[str, str], target: int, numbers: QueryNumbers, examples: Sequence[Example]) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("sketchgen"), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"thousands": _thousands, "percent": _percent, "shortfall": shortfall}
-    return environment.get_template("data_card.html.j2").render(
+    page = template("data_card.html.j2", thousands=_thousands, percent=_percent, shortfall=shortfall)
+    return page.render(
         title=title,
         facts=facts,
         target=target,

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import jinja2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,6 +17,7 @@ from sketchgen.gap.pool import Drawn
 from sketchgen.gap.traits import TRAITS
 from sketchgen.png import plain_png
 from sketchgen.storage import Storage
+from sketchgen.template import template
 
 CLASSES, EACH = 12, 6
 """Classes that are shown at most, and sketches of each side of a class; where there are fewer classes, more of each."""
@@ -40,11 +40,7 @@ def write_page(
 
     facts: what was compared, shown as label and value; matched: whether both sides have as many of each class.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("sketchgen"), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["estimate"] = in_words
-    page = environment.get_template("gap.html.j2").render(
+    page = template("gap.html.j2", estimate=in_words).render(
         sides=sides,
         gap=gap,
         facts=facts,

@@ -50,6 +50,7 @@ def test_the_script_runs_and_both_sides_agree() -> None:
     assert "times the tokens/s of Trainer (goal 1.2)" in page
 
 
+@pytest.mark.slow
 def test_it_imports_what_a_gpu_machine_has() -> None:
     code = (
         "import sys; import benchmarks.llava_gpu\n"

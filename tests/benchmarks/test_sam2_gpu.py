@@ -13,6 +13,7 @@ PUBLISHED = {"tiny": 38.9, "small": 46.0, "base-plus": 80.8, "large": 224.4}
 """Parameters of SAM 2.1 in millions, those of the memory of its video model (7.5) included."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", list(PUBLISHED))
 def test_the_sizes_are_those_that_are_published(size: str) -> None:
     model = sam2_gpu.build(size, 1024, torch.device("meta"))

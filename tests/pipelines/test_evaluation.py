@@ -402,6 +402,7 @@ def small(tmp_path: Path, llava: Path, **fields: Any) -> EvaluationConfig:
     return replace(config, **fields)
 
 
+@pytest.mark.slow
 def test_finished_entries_outlive_a_stop(tmp_path: Path, llava: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = small(tmp_path, llava)
     asked: list[str] = []

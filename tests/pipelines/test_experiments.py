@@ -434,6 +434,7 @@ def test_what_a_difference_lets_one_say(values: list[float], said: str) -> None:
 # --- exams -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_drawn_with_the_sketches_of_the_shards_an_exam_is_that_of_the_shards(shards: str) -> None:
     loaded = open_model("learn", "cpu")
     processor = processor_of(loaded, ("bbox", "sbir"))

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -68,7 +69,11 @@ def start(folder: tuple[Path, Path], out: Path, address: str) -> subprocess.Pope
 
 
 def workers_of(raylet: psutil.Process) -> list[psutil.Process]:
-    return [p for p in raylet.children(recursive=True) if "ray::_Actor" in p.name() + str(p.cmdline())]
+    found = []
+    for process in raylet.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # it may have ended since
+            found += [process] if "ray::_Actor" in process.name() + str(process.cmdline()) else []
+    return found
 
 
 def test_both_nodes_work_and_a_lost_one_costs_nothing(

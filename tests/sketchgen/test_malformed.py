@@ -12,6 +12,7 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 import zlib
 from collections.abc import Callable
@@ -233,7 +234,9 @@ def test_a_folder_that_may_not_be_written_is_one_error(root: Path) -> None:
     calm = config((root / "instances.json", root / "images"), root / "calm")
     calm = replace(calm, source=replace(calm.source, index=str(root / "index")))
     assert run(calm, quiet()) == 0  # all that is imported late is there
-    for path in (*root.rglob("*"), root, root.parent, root.parent.parent):
+    temporary = Path(tempfile.gettempdir())
+    ours = (path for path in root.parents if temporary in path.parents)
+    for path in (*root.rglob("*"), root, *ours):
         path.chmod(0o755)
     said = as_nobody(replace(calm, out=str(root / "out")))
     assert re.search(r"cannot write to the output folder .*Permission denied.*choose another --out", said)

@@ -309,6 +309,7 @@ def start(settings: RunConfig) -> subprocess.Popen:
     return process
 
 
+@pytest.mark.slow
 def test_killed_in_mid_shard_and_resumed_is_identical(coco_folder, tmp_path: Path) -> None:
     folder = coco_folder(60)
     straight = config(folder, tmp_path / "straight", images_per_shard=20)

@@ -158,6 +158,7 @@ def test_learning_rate_warms_up_and_falls() -> None:
     assert rates[5:] == sorted(rates[5:], reverse=True) and rates[-1] == pytest.approx(0.01, abs=0.001)
 
 
+@pytest.mark.slow
 def test_interrupted_training_ends_with_the_same_weights(folder: Path, tmp_path: Path) -> None:
     whole = train(tiny(folder, tmp_path / "whole"), ignore)
 

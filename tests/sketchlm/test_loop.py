@@ -108,6 +108,7 @@ def dies_while_saving(config: TrainConfig, step: int) -> None:
     run_apart(config)
 
 
+@pytest.mark.slow
 def test_a_half_written_checkpoint_is_never_picked_up(shards: Path, tmp_path: Path) -> None:
     config = small(shards, tmp_path / "out")
     process = spawn(dies_while_saving, config, 4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,6 +50,7 @@ def page(content: Content, comparison: str = "", against: str = "") -> str:
     )
 
 
+@cache
 def environment() -> jinja2.Environment:
     """Templates escape what they are given; what a model said goes through `shown` as well."""
     made = jinja2.Environment(

@@ -51,6 +51,7 @@ from sketchlm.evaluation.record import (
 from sketchlm.evaluation.report import COMPARISON, write_report
 from sketchlm.evaluation.report.wording import UNSEEN, counted
 from sketchlm.loading import Dtype, Quantization, open_model, processor_of
+from sketchlm.progress import duration
 from sketchlm.threads import pin_threads
 
 LINE_SECONDS = 15.0
@@ -451,7 +452,7 @@ class Display:
         self._bar.update(self._task, completed=self._done, rate=self._rate)
         if not self._console.is_terminal and time.monotonic() - self._said > LINE_SECONDS:
             self._said = time.monotonic()
-            left = counted(round((self._total - self._done) / max(self._rate, 1e-9) / 60), "minute")
+            left = duration((self._total - self._done) / max(self._rate, 1e-9))
             self._console.print(f"{self._done:,} of {self._total:,} answers, {self._rate:,.0f}/s, {left} left")
 
     def end(self, entry: Entry) -> None:

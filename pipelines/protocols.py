@@ -113,7 +113,9 @@ def make_shards(protocol: Protocol, sketches: str, config: ShardsConfig, console
     except (ValueError, OSError) as error:
         return Missing(protocol=protocol.name, sketches=named(sketches), what=str(error))
     if not whole:
-        console.print(f"making the questions of [bold]{protocol.name}[/] with {sketches} in {escape(one.out)}")
+        console.print(
+            f"making the questions of [bold]{protocol.name}[/] with {sketches} in {escape(one.out)}", soft_wrap=True
+        )
         try:
             failed = run_instructions(one, console)
         except (ValueError, OSError) as error:

@@ -63,7 +63,7 @@ def print_plan(
         f"operations: about {cost.size.flops / 1e9:,.1f} GFLOP a sketch, by {cost.size.parameters:,} parameters\n"
         f"memory: about {_bytes(memory.total)} a process (weights {_bytes(memory.weights)}, gradients and moments "
         f"{_bytes(memory.training)}, activations {_bytes(memory.activations)})\n"
-        f"time: about {_duration(3600 * cost.hours)}, {cost.speed:,.0f} tokens/s, at {cost.assumed}",
+        f"time: about {duration(3600 * cost.hours)}, {cost.speed:,.0f} tokens/s, at {cost.assumed}",
         soft_wrap=True,
     )
 
@@ -138,7 +138,7 @@ class TrainingDisplay:
         if self._main and self._smooth is not None and kind is None:
             seconds = time.monotonic() - self._began
             self._console.print(
-                f"{self._config.stage} done: {self._config.steps - self._start:,} steps in {_duration(seconds)}, "
+                f"{self._config.stage} done: {self._config.steps - self._start:,} steps in {duration(seconds)}, "
                 f"loss {self._smooth:.3f} at the end"
             )
 
@@ -189,7 +189,7 @@ class TrainingDisplay:
             left = (self._config.steps - step.step - 1) * elapsed / (len(self._recent) - 1)
             self._console.print(
                 f"{self._config.stage} {step.step + 1} of {self._config.steps} steps · {' · '.join(shown)} · "
-                f"{_duration(left)} left",
+                f"{duration(left)} left",
                 soft_wrap=True,
             )
 
@@ -198,7 +198,8 @@ def _bytes(count: float) -> str:
     return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """In the unit that suits: `40 s`, `2.9 minutes`."""
     for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.1f} {unit}"

@@ -14,7 +14,7 @@ from pipelines import instructions
 from pipelines.experiments.arm import Arm, Setting, both_stages, chain, scenes, shards_of
 from pipelines.experiments.exam import Answers, Exam, Place, answers_of, exam_of, facts_of, records_of
 from pipelines.experiments.experiment import Contrast, Experiment
-from pipelines.experiments.plots import BLUE, GREEN, GREY, bars
+from pipelines.experiments.plots import BLUE, GREEN, GREY, bars, beside
 from pipelines.experiments.results import Results
 from sketchgen.colour import colour_of
 from sketchgen.instance import Mask
@@ -218,13 +218,13 @@ def plot(results: Results, picture: Any) -> None:
     picture.set_size_inches(10, 8)
     for axes, (attribute, exam) in zip(picture.subplots(2, 1), EXAMS.items(), strict=True):
         conditions = ASKED_WORDS[attribute]
-        for shift, (arm, colour) in enumerate(zip(KINDS, (GREY, BLUE, GREEN), strict=True)):
-            at = {place + 0.27 * (shift - 1): condition for place, condition in enumerate(conditions)}
+        for series, (arm, colour) in enumerate(zip(KINDS, (GREY, BLUE, GREEN), strict=True)):
+            at = {beside(place, series): condition for place, condition in enumerate(conditions)}
             meant, any_of = (
                 {place: results.find(arm, exam, "bbox", figure, condition) for place, condition in at.items()}
                 for figure in ("own Acc@0.5", "Acc@0.5")
             )
-            bars(axes, meant, 0.25, colour, arm)
+            bars(axes, meant, colour, arm)
             heights = [one.mean if one else np.nan for one in any_of.values()]
             axes.plot(list(any_of), heights, "_", color=colour, markersize=18, markeredgewidth=2)
         axes.plot([], [], "_", color="black", markersize=12, label="any of the class")

@@ -13,7 +13,7 @@ from pipelines import instructions
 from pipelines.experiments.arm import Arm, Setting, begun_with, blind, both_stages, chain
 from pipelines.experiments.exam import COARSE, Answers, Exam, Place, answers_of, facts_of
 from pipelines.experiments.experiment import Contrast, Experiment
-from pipelines.experiments.plots import BLUE, GREEN, GREY, bars, column
+from pipelines.experiments.plots import BLUE, GREEN, GREY, bars, beside, column
 from pipelines.experiments.results import Results
 from pipelines.experiments.stages import UNSEEN, prepare
 from pipelines.experiments.stages import exams as unseen_exams
@@ -137,13 +137,13 @@ def plot(results: Results, picture: Any) -> None:
     left, right = picture.subplots(1, 2, width_ratios=(1.2, 1))
     column(left, [one for one in results.effects if one.against])
     colours = {"sequential": GREY, "joint-plain": GREEN, "joint": BLUE}
-    for shift, (arm, colour) in enumerate(colours.items()):
+    for series, (arm, colour) in enumerate(colours.items()):
         found = {
-            place + 0.27 * (shift - 1): results.find(arm, "gallery", "retrieval", condition=how)
+            beside(place, series): results.find(arm, "gallery", "retrieval", condition=how)
             for place, how in enumerate(RANKED)
             if arm == "joint" or how not in ("search", "reranked")  # the others have no search of their own
         }
-        bars(right, found, 0.25, colour, arm)
+        bars(right, found, colour, arm)
     right.set_xticks(range(len(RANKED)), RANKED_WORDS)
     right.set(title=f"gallery of {PHOTOS}, mAP by way to rank", ylim=(0, 1.1))
     right.legend(frameon=False, ncols=3, fontsize=9)

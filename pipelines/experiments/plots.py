@@ -63,10 +63,15 @@ def points(axes: Any, outcomes: Mapping[Any, Outcome | None], upright: bool = Tr
         axes.errorbar(values, list(there), xerr=reach, **how)
 
 
-def bars(axes: Any, outcomes: Mapping[float, Outcome | None], width: float, colour: str, label: str) -> None:
+def beside(group: int, series: int) -> float:
+    """Where in a group the bar of the first, second or third series stands."""
+    return group + 0.27 * (series - 1)
+
+
+def bars(axes: Any, outcomes: Mapping[float, Outcome | None], colour: str, label: str) -> None:
     """Means as bars at the keys, with their intervals."""
     there = {place: one for place, one in outcomes.items() if one}
-    axes.bar(list(there), [one.mean for one in there.values()], width, color=colour, label=label)
+    axes.bar(list(there), [one.mean for one in there.values()], 0.25, color=colour, label=label)
     points(axes, there, fmt="none", ecolor="black", linewidth=1)
 
 

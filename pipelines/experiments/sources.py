@@ -24,7 +24,7 @@ from pipelines.experiments.drawings import (
 )
 from pipelines.experiments.exam import Exam, drawn_exam, exam_of
 from pipelines.experiments.experiment import Contrast, Experiment
-from pipelines.experiments.plots import BLUE, GREEN, RED, bars
+from pipelines.experiments.plots import BLUE, GREEN, RED, bars, beside
 from pipelines.experiments.results import Results
 from pipelines.experiments.stages import UNSEEN
 from pipelines.experiments.stages import prepare as prepare_unseen
@@ -147,9 +147,9 @@ def plot(results: Results, picture: Any) -> None:
     left, right = picture.subplots(1, 2, width_ratios=(1.5, 1))
     exams_there = [name for name in ("hand", "generated", "brush", *PEOPLE) if results.find("hand", name, "sbir")]
     colours = {"hand": BLUE, "generated": RED, "mixed": GREEN}
-    for shift, arm in enumerate(TRAINED):
-        found = {n + 0.27 * (shift - 1): results.find(arm, exam, "sbir") for n, exam in enumerate(exams_there)}
-        bars(left, found, 0.25, colours[arm], arm)
+    for series, arm in enumerate(TRAINED):
+        found = {beside(n, series): results.find(arm, exam, "sbir") for n, exam in enumerate(exams_there)}
+        bars(left, found, colours[arm], arm)
     left.set_xticks(range(len(exams_there)), exams_there)
     left.set(title="SBIR by what is asked with (bars: trained on)", ylabel="balanced accuracy", ylim=(0, 1.12))
     left.axhline(0.5, color="black", linewidth=0.8, linestyle=":")

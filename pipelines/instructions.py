@@ -157,7 +157,7 @@ def ensure_run(config: InstructionsConfig, name: str, console: Console) -> str:
 
 
 def _make(run: Callable[[], int], recipe: str, out: str, console: Console) -> None:
-    console.print(f"instruction shards are missing, making [bold]{recipe}[/] in {escape(out)}")
+    console.print(f"instruction shards are missing, making [bold]{recipe}[/] in {escape(out)}", soft_wrap=True)
     if failed := run():
         raise ValueError(f"{failed} shards of {out} could not be made; run the same command again")
 

@@ -181,7 +181,8 @@ def train_all(arms: Sequence[Arm], setting: Setting, console: Console) -> None:
         left = (time.monotonic() - began) / number * (len(todo) - number) / 60
         console.print(
             f"{stage.stage} {Path(stage.out).name}: {stage.steps:,} steps, {took:.1f} minutes; {number} of "
-            f"{len(todo)}" + (f", about {left:.0f} minutes left" if number < len(todo) else "")
+            f"{len(todo)}" + (f", about {left:.0f} minutes left" if number < len(todo) else ""),
+            soft_wrap=True,
         )
 
 

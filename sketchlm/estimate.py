@@ -233,8 +233,7 @@ def _cost_of_tower(config: str) -> tuple[float, float]:
     """config: of the tower, as JSON."""
     from transformers import AutoConfig, AutoModel
 
-    settings = json.loads(config)
-    vision = AutoConfig.for_model(settings.pop("model_type"), **settings)
+    vision = AutoConfig.for_model(**json.loads(config))
     kept: dict[int, Any] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:

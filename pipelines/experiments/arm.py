@@ -20,6 +20,7 @@ from sketchgen.instructions import InstructionsConfig
 from sketchgen.shapeworld import CLASSES
 from sketchlm.bundle import is_bundle
 from sketchlm.loop import Stopped, train
+from sketchlm.progress import duration
 from sketchlm.training import TrainConfig, read_settings, settings_of, warm_start
 from sketchlm.weights import shipped
 
@@ -178,10 +179,10 @@ def train_all(arms: Sequence[Arm], setting: Setting, console: Console) -> None:
     after = {number: made_by[one.model.base] for number, one in enumerate(todo) if one.model.base in made_by}
     began = time.monotonic()
     for number, (stage, took) in enumerate(side_by_side(_train, todo, setting.workers, after), 1):
-        left = (time.monotonic() - began) / number * (len(todo) - number) / 60
+        left = (time.monotonic() - began) / number * (len(todo) - number)
         console.print(
             f"{stage.stage} {Path(stage.out).name}: {stage.steps:,} steps, {took:.1f} minutes; {number} of "
-            f"{len(todo)}" + (f", about {left:.0f} minutes left" if number < len(todo) else ""),
+            f"{len(todo)}" + (f", about {duration(left)} left" if number < len(todo) else ""),
             soft_wrap=True,
         )
 

@@ -72,7 +72,8 @@ def workers_of(raylet: psutil.Process) -> list[psutil.Process]:
     found = []
     for process in raylet.children(recursive=True):
         with suppress(psutil.NoSuchProcess):  # it may have ended since
-            found += [process] if "ray::_Actor" in process.name() + str(process.cmdline()) else []
+            if "ray::_Actor" in process.name() + str(process.cmdline()):
+                found.append(process)
     return found
 
 
